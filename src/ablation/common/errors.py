@@ -1,0 +1,30 @@
+"""Errors that a user can mend, and how a stage script ends on one."""
+
+import signal
+import sys
+from collections.abc import Callable
+
+
+class InvalidInput(ValueError):  # noqa: N818 - it is the input that is wrong
+    """Input that the user has to change: says what, where, and what is allowed, in one line."""
+
+
+def run(stage: Callable[[], None], resumable: bool = False) -> None:
+    """Call `stage`; end the process with one line instead of a traceback on what the user can mend.
+
+    InvalidInput exits with 1, a file-system error (full disk, read-only folder) with 1 and the path
+    it names, Ctrl-C with 130 and a line that says how to go on.
+    """
+    try:
+        stage()
+    except InvalidInput as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        if error.filename is None and error.errno is None:
+            raise
+        where = f"{error.filename}: " if error.filename is not None else ""
+        sys.exit(f"error: {where}{error.strerror or error}")
+    except KeyboardInterrupt:
+        kept = "goes on from the last checkpoint" if resumable else "starts this stage again"
+        print(f"\ninterrupted: the same command {kept}; finished stages are kept", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)

@@ -1,0 +1,78 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ablation.common.errors import InvalidInput, run
+
+PROJECT = Path(__file__).parents[2]
+
+
+def raising(error: BaseException):
+    def stage():
+        raise error
+
+    return stage
+
+
+def open_missing_file():
+    Path("no/such/file").read_text()
+
+
+@pytest.mark.parametrize(
+    ("stage", "line"),
+    [
+        (raising(InvalidInput("train.lr: -1 must be greater than 0")), "error: train.lr: -1 must be greater than 0"),
+        (open_missing_file, "error: no/such/file: No such file or directory"),
+        (raising(OSError(28, "No space left on device", "runs/a.json")), "error: runs/a.json: No space left on device"),
+        (raising(OSError(28, "No space left on device")), "error: No space left on device"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line_with_status_1(stage, line):
+    with pytest.raises(SystemExit) as ended:
+        run(stage)
+    assert ended.value.code == line
+
+
+@pytest.mark.parametrize("error", [ValueError("ours"), OSError("of a library"), AssertionError()])
+def test_what_is_our_own_mistake_keeps_its_traceback(error):
+    with pytest.raises(type(error)) as raised:
+        run(raising(error))
+    assert raised.value is error
+
+
+@pytest.mark.parametrize(
+    ("resumable", "what"), [(True, "goes on from the last checkpoint"), (False, "starts this stage again")]
+)
+def test_ctrl_c_says_how_to_go_on(capsys, resumable, what):
+    with pytest.raises(SystemExit) as ended:
+        run(raising(KeyboardInterrupt()), resumable)
+    assert ended.value.code == 130
+    assert capsys.readouterr() == ("", f"\ninterrupted: the same command {what}; finished stages are kept\n")
+
+
+def test_a_stage_that_ends_well_exits_with_nothing():
+    calls = []
+    run(lambda: calls.append("ran"))
+    assert calls == ["ran"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "stderr"),
+    [
+        ("raise InvalidInput('a: no such file')", 1, "error: a: no such file\n"),
+        (
+            f"os.kill(os.getpid(), {signal.SIGINT.value}); time.sleep(10)",
+            130,
+            "\ninterrupted: the same command starts this stage again; finished stages are kept\n",
+        ),
+    ],
+)
+def test_process_ends_without_traceback(body, status, stderr):
+    code = f"import os, time\nfrom ablation.common.errors import InvalidInput, run\ndef main():\n    {body}\nrun(main)"
+    environment = os.environ | {"PYTHONPATH": str(PROJECT / "src")}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert (result.returncode, result.stdout, result.stderr) == (status, "", stderr)

@@ -1,0 +1,96 @@
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ablation.common.files import read_json, write_bytes, write_file, write_json, write_text, write_yaml
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_creates_folders_and_replaces_the_whole_file(tmp_path):
+    path = tmp_path / "a" / "b" / "file.bin"
+    write_bytes(path, b"old and long")
+    write_bytes(path, b"new")
+    assert files_in(path.parent) == {"file.bin": b"new"}
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path):
+    path = tmp_path / "file.bin"
+    write_bytes(path, b"old")
+
+    def write(file):
+        file.write(b"new")
+        file.flush()
+        assert path.read_bytes() == b"old"
+
+    with path.open("rb") as reader:
+        write_file(path, write)
+        assert reader.read() == b"old"
+    assert path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("no"), KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left")])
+@pytest.mark.parametrize("old", [{}, {"file.bin": b"old"}])
+def test_a_failed_writer_leaves_what_was_there(tmp_path, failure, old):
+    for name, content in old.items():
+        (tmp_path / name).write_bytes(content)
+
+    def write(file):
+        file.write(b"half of the n")
+        raise failure
+
+    with pytest.raises(type(failure)) as raised:
+        write_file(tmp_path / "file.bin", write)
+    assert raised.value is failure
+    assert files_in(tmp_path) == old
+
+
+def test_file_system_errors_name_the_file_not_the_temporary_one(tmp_path, monkeypatch):
+    def no_space(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setattr(os, "fsync", no_space)
+    for path in (tmp_path / "metrics.json", tmp_path / "file" / "metrics.json"):
+        with pytest.raises(OSError, match=r"No space left|Not a directory|File exists") as raised:
+            write_json(path, {})
+        assert raised.value.filename == str(path)
+    assert files_in(tmp_path) == {"file": b""}
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write to a read-only folder")
+def test_read_only_folder_names_the_file(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(PermissionError) as raised:
+        write_text(tmp_path / "a.txt", "a")
+    assert raised.value.filename == str(tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_json_has_no_nan(tmp_path, number):
+    path = tmp_path / "metrics.json"
+    write_json(path, {"loss": 1.0})
+    with pytest.raises(ValueError, match="Out of range float values are not JSON compliant"):
+        write_json(path, {"seeds": [{"loss": number}]})
+    assert files_in(tmp_path) == {"metrics.json": b'{\n  "loss": 1.0\n}\n'}
+
+
+def test_json_and_yaml_keep_values_and_order(tmp_path):
+    value = {"z": [1, 2.5, None, True], "a": {"ü": "×"}}
+    write_json(tmp_path / "a.json", value)
+    write_yaml(tmp_path / "a.yaml", value)
+    for read in (read_json(tmp_path / "a.json"), yaml.safe_load((tmp_path / "a.yaml").read_text())):
+        assert read == value
+        assert list(read) == ["z", "a"]
+
+
+def test_text_is_utf_8(tmp_path):
+    write_text(tmp_path / "a.md", "82 × 30\n")
+    assert (tmp_path / "a.md").read_bytes() == b"82 \xc3\x97 30\n"

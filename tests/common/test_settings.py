@@ -1,0 +1,75 @@
+"""Settings read from files; what params.yaml may hold is in tests/configuration."""
+
+from typing import Annotated, Literal
+
+import pydantic
+import pytest
+from pydantic import Field
+
+from ablation.common.errors import InvalidInput
+from ablation.common.settings import Settings, nearest
+
+
+class Circle(Settings):
+    name: Literal["circle"]
+    radius: Annotated[float, Field(gt=0)]
+
+
+class Square(Settings):
+    name: Literal["square"]
+    side: float
+
+
+class Drawing(Settings):
+    shapes: list[Annotated[Circle | Square, Field(discriminator="name")]]
+    titles: dict[str, str]
+
+
+CIRCLE = {"name": "circle", "radius": 1.0}
+
+
+def problem(**changes) -> str:
+    with pytest.raises(InvalidInput) as raised:
+        Drawing.parse({"shapes": [CIRCLE], "titles": {}} | changes, "a.yaml", under="drawing")
+    return str(raised.value)
+
+
+def test_read(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("shapes: [{name: circle, radius: 1e-1}]\ntitles: {}\n")
+    drawing = Drawing.read(path)
+    assert drawing == Drawing(shapes=[Circle(name="circle", radius=0.1)], titles={})
+    with pytest.raises(pydantic.ValidationError, match="frozen"):
+        drawing.titles = {}
+
+
+def test_read_names_the_file(tmp_path):
+    path = tmp_path / "a.yaml"
+    with pytest.raises(InvalidInput) as raised:
+        Drawing.read(path)
+    assert str(raised.value) == f"{path}: no such file"
+    path.write_text("titles: {}\n")
+    with pytest.raises(InvalidInput) as raised:
+        Drawing.read(path)
+    assert str(raised.value) == f"{path}: shapes: missing; every key has to be stated"
+
+
+def test_path_leads_through_lists_unions_and_mappings():
+    """Keys that are named as the tag of a union or a field of another class do not lead astray."""
+    square = {"name": "square", "side": 1.0}
+    assert problem(shapes=[CIRCLE, CIRCLE | {"radius": 0}]) == (
+        "a.yaml: drawing.shapes.1.radius: 0 must be greater than 0"
+    )
+    assert problem(shapes=[square | {"square": {"side": 1}}]) == (
+        "a.yaml: drawing.shapes.0.square: unknown key, set to {'side': 1}; known: name, side"
+    )
+    assert problem(shapes=[{"name": "square", "square": 3}]).splitlines() == [
+        "a.yaml: drawing.shapes.0.side: missing; every key has to be stated",
+        "       a.yaml: drawing.shapes.0.square: unknown key, set to 3; known: name, side",
+    ]
+    assert problem(titles={"shapes": 3}) == "a.yaml: drawing.titles.shapes: 3 must be a string"
+
+
+def test_nearest():
+    assert nearest("lrr", ["model", "lr"]) == "did you mean lr? known: model, lr"
+    assert nearest("optimiser", ["model", "lr"]) == "known: model, lr"
