@@ -1,0 +1,28 @@
+"""Settings of the networks: which one, and the options that one has."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ablation.common.settings import Settings
+
+
+class SimpleNNParams(Settings):
+    name: Literal["simple_nn"]
+    batch_norm: bool
+    activation: Literal["relu", "leaky_relu", "swish"]
+    dropout: Annotated[float, Field(ge=0, lt=1)]  # probability, after each hidden fully connected layer
+
+
+class ResNet20Params(Settings):
+    name: Literal["resnet20"]
+    shortcut: Literal["projection", "none"]  # projection: option B of He et al. 2015; none: their plain net
+    convolution: Literal["standard", "depthwise_separable"]
+
+
+class SqueezeNetParams(Settings):
+    name: Literal["squeezenet"]
+    downsampling: Literal["late", "early"]
+
+
+ModelParams = Annotated[SimpleNNParams | ResNet20Params | SqueezeNetParams, Field(discriminator="name")]

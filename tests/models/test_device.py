@@ -1,0 +1,50 @@
+import pytest
+import torch
+
+from ablation.common.errors import InvalidInput
+from ablation.models.device import choose_device
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch):
+    def has(num_cuda: int, mps: bool) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: num_cuda > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: num_cuda)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+    return has
+
+
+@pytest.mark.parametrize(
+    ("num_cuda", "mps", "name", "device"),
+    [
+        (0, False, "auto", "cpu"),
+        (0, True, "auto", "mps"),
+        (2, False, "auto", "cuda:0"),
+        (2, True, "auto", "cuda:0"),
+        (2, False, "cuda", "cuda"),
+        (2, False, "cuda:1", "cuda:1"),
+        (2, True, "mps", "mps"),
+        (2, True, "cpu", "cpu"),
+    ],
+)
+def test_choice(machine, num_cuda: int, mps: bool, name: str, device: str) -> None:
+    machine(num_cuda, mps)
+    assert choose_device(name) == torch.device(device)
+
+
+@pytest.mark.parametrize(
+    ("num_cuda", "mps", "name", "available"),
+    [
+        (0, False, "cuda", "cpu"),
+        (0, True, "cuda:0", "mps, cpu"),
+        (0, False, "mps", "cpu"),
+        (2, False, "cuda:2", "cuda:0, cuda:1, cpu"),
+        (1, False, "gpu", "cuda:0, cpu"),
+    ],
+)
+def test_missing_device_is_refused(machine, num_cuda: int, mps: bool, name: str, available: str) -> None:
+    machine(num_cuda, mps)
+    with pytest.raises(InvalidInput) as error:
+        choose_device(name)
+    assert str(error.value) == f"device {name}: not on this machine, which has {available} (or auto)"

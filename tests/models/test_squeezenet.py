@@ -1,0 +1,77 @@
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ablation.models.params import SqueezeNetParams
+from ablation.models.squeezenet import SqueezeNet
+
+FIRES = [
+    (48, 8, 32),
+    (64, 8, 32),
+    (64, 16, 64),
+    (128, 16, 64),
+    (128, 24, 96),
+    (192, 24, 96),
+    (192, 32, 128),
+    (256, 32, 128),
+]
+# Side of the map that conv1, fire2..fire9 and conv10 work on.
+SIDES = {"late": [32, 32, 32, 32, 16, 16, 16, 16, 8, 8], "early": [32, 16, 8, 8, 8, 8, 8, 8, 8, 8]}
+
+
+def squeezenet(downsampling: str) -> SqueezeNet:
+    torch.manual_seed(0)
+    return SqueezeNet(SqueezeNetParams.parse({"name": "squeezenet", "downsampling": downsampling}, "test"))
+
+
+def weights(squeeze_from: int, squeeze: int, expand: int) -> int:
+    return squeeze_from * squeeze + squeeze * expand + 9 * squeeze * expand
+
+
+@pytest.mark.parametrize("downsampling", ["late", "early"])
+def test_parameters_by_hand(downsampling: str) -> None:
+    fires = [weights(i, s, e) + 2 * s + 2 * (2 * e) for i, s, e in FIRES]
+    model = squeezenet(downsampling)
+    layers = {name: sum(p.numel() for p in layer.parameters()) for name, layer in model.named_children()}
+    assert [layers[f"fire{k}"] for k in range(2, 10)] == fires
+    total = 27 * 48 + 2 * 48 + sum(fires) + 256 * 10 + 10
+    assert sum(layers.values()) == total == 186_426
+
+
+@pytest.mark.parametrize(("downsampling", "expected"), [("late", 51_298_304), ("early", 13_549_568)])
+def test_multiply_adds_by_hand(downsampling: str, expected: int) -> None:
+    per_pixel = [27 * 48, *(weights(*fire) for fire in FIRES), 256 * 10]
+    by_hand = sum(n * side**2 for n, side in zip(per_pixel, SIDES[downsampling], strict=True))
+    with FlopCounterMode(display=False) as counter:
+        squeezenet(downsampling).eval()(torch.zeros(1, 3, 32, 32))
+    assert counter.get_total_flops() / 2 == by_hand == expected
+
+
+@pytest.mark.parametrize("downsampling", ["late", "early"])
+def test_map_sizes(downsampling: str) -> None:
+    model = squeezenet(downsampling).eval()
+    sides = []
+    for name in ("conv1", *(f"fire{k}" for k in range(2, 10)), "conv10"):
+        model.get_submodule(name).register_forward_hook(lambda _, args, out: sides.append(out.shape[-1]))
+    assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+    assert sides == SIDES[downsampling]
+
+
+def test_twins_start_equal_and_compute_different_things() -> None:
+    late, early = squeezenet("late").eval(), squeezenet("early").eval()
+    states = late.state_dict(), early.state_dict()
+    assert list(states[0]) == list(states[1])
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    assert not torch.allclose(late(images), early(images), atol=1e-3)
+
+
+def test_a_fire_module_expands_both_ways_from_one_squeeze() -> None:
+    """1x1 expansion sees the pixel alone, 3x3 its neighbours: shown by a single lit pixel."""
+    fire = squeezenet("late").fire3.eval()
+    dark, lit = torch.zeros(1, 64, 9, 9), torch.zeros(1, 64, 9, 9)
+    lit[:, :, 4, 4] = torch.randn(64, generator=torch.Generator().manual_seed(2)) * 10
+    changed = (fire(lit) - fire(dark)).abs()[0]
+    one, three = changed[:32].amax(0), changed[32:].amax(0)
+    assert (one > 0).nonzero().tolist() == [[4, 4]]
+    assert (three > 0).nonzero().tolist() == [[y, x] for y in (3, 4, 5) for x in (3, 4, 5)]
