@@ -1,0 +1,73 @@
+"""Settings of the section `aggregate`."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from ablation.common.settings import Settings
+
+
+class SweepParams(Settings):
+    """One line of a sweep figure: accuracy of `variants` against the setting in which they differ."""
+
+    title: str
+    setting: Literal["lr", "weight_decay"]
+    variants: list[str]
+
+
+class HigherParams(Settings):
+    name: Literal["higher"]
+
+
+class LowerParams(Settings):
+    name: Literal["lower"]
+
+
+class EqualParams(Settings):
+    name: Literal["equal"]
+    margin: Annotated[float, Field(gt=0)]  # differences up to here count as none
+
+
+class NumberParams(Settings):
+    """A figure: of the difference from the baseline, or of the variant itself where there is none."""
+
+    name: Literal["number"]
+    value: float
+    tolerance: Annotated[float, Field(gt=0)]
+
+
+ClaimParams = Annotated[HigherParams | LowerParams | EqualParams | NumberParams, Field(discriminator="name")]
+
+
+class ComparisonParams(Settings):
+    """What the study claims of `variant` against `baseline`, or of `variant` alone; accuracies are fractions."""
+
+    title: str
+    family: str  # comparisons that answer one question; Holm's correction is over them
+    metric: Literal["val_accuracy", "test_accuracy", "gap", "first_batch_loss"]  # gap: train minus val accuracy
+    variant: str
+    baseline: str | None
+    claim: ClaimParams
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.baseline is None and not isinstance(self.claim, NumberParams):
+            raise ValueError(f"the claim {self.claim.name} needs a baseline; without one only a number can be claimed")
+        if self.baseline == self.variant:
+            raise ValueError(f"'{self.variant}' is compared with itself; variant and baseline must differ")
+        return self
+
+
+class AggregateParams(Settings):
+    """The section `aggregate` of params.yaml."""
+
+    sweeps: dict[str, SweepParams]
+    comparisons: dict[str, ComparisonParams]
+
+
+class ReportParams(AggregateParams):
+    """configs/aggregate.yaml: the section `aggregate` and what there is to report on."""
+
+    label: str  # names the data
+    seeds: list[int]
+    variants: dict[str, dict[str, Any]]  # name -> settings, in the order of `study`

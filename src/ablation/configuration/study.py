@@ -1,0 +1,98 @@
+"""params.yaml as a whole: checked once, then cut into one settings file per stage and variant."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from ablation.analysis.params import AggregateParams, ReportParams
+from ablation.common.errors import InvalidInput
+from ablation.common.files import write_yaml
+from ablation.common.settings import Settings, nearest, read_yaml
+from ablation.data.params import DataParams, DownloadParams, NormalizeParams
+from ablation.evaluation.params import EvaluateParams
+from ablation.training.params import Seed, TrainParams, VariantParams
+
+VariantName = Annotated[str, Field(pattern="^[A-Za-z0-9_][A-Za-z0-9_-]*$")]  # a dot would break DVC's params paths
+
+
+class StudyParams(Settings):
+    """params.yaml."""
+
+    data: DataParams
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+    study: Annotated[list[VariantName], Field(min_length=1)]
+    train: TrainParams
+    variants: dict[VariantName, dict[str, Any]]
+    evaluate: EvaluateParams
+    aggregate: AggregateParams
+
+
+def merge(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """`base` with `overrides` applied key by key; null inherits; a mapping with another `name` replaces the old one."""
+    merged = dict(base)
+    for key, value in overrides.items():
+        old = base.get(key)
+        if value is None:
+            continue
+        if isinstance(old, dict) and isinstance(value, dict) and value.get("name") in (None, old.get("name")):
+            merged[key] = merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def resolve(source: str) -> tuple[StudyParams, dict[str, VariantParams]]:
+    """The checked params file `source` and the settings of each variant in `study`, in that order.
+
+    Variants outside `study` are checked as well. Raises InvalidInput.
+    """
+    values = read_yaml(source)
+    params = StudyParams.parse(values, source)
+    _check_unique(source, "seeds", params.seeds)
+    _check_unique(source, "study", params.study)
+    resolved = {}
+    for name, overrides in params.variants.items():
+        settings = merge(values["train"], overrides)
+        TrainParams.parse(settings, source, under=f"variants.{name}")
+        resolved[name] = VariantParams.parse({"variant": name, "seeds": params.seeds, **settings}, source)
+    named = {f"aggregate.sweeps.{key}.variants": sweep.variants for key, sweep in params.aggregate.sweeps.items()}
+    for key, comparison in params.aggregate.comparisons.items():
+        named[f"aggregate.comparisons.{key}.variant"] = [comparison.variant]
+        named[f"aggregate.comparisons.{key}.baseline"] = [] if comparison.baseline is None else [comparison.baseline]
+    for path, names in {"study": params.study, **named}.items():
+        for name in names:
+            if name not in resolved:
+                raise InvalidInput(f"{source}: {path}: '{name}' is not a variant; {nearest(name, list(resolved))}")
+    return params, {name: resolved[name] for name in params.study}
+
+
+def equal_settings(variants: dict[str, VariantParams]) -> list[list[str]]:
+    """Groups of variants that differ in nothing but their name."""
+    groups: dict[str, list[str]] = {}
+    for name, settings in variants.items():
+        groups.setdefault(settings.model_dump_json(exclude={"variant"}), []).append(name)
+    return [names for names in groups.values() if len(names) > 1]
+
+
+def write_configs(params: StudyParams, variants: dict[str, VariantParams], folder: Path) -> None:
+    """One YAML file per stage, and train/<variant>.yaml per variant, under `folder`."""
+    data = params.data.model_dump()
+    write_yaml(folder / "download.yaml", {key: data[key] for key in DownloadParams.model_fields})
+    write_yaml(folder / "normalize.yaml", {key: data[key] for key in NormalizeParams.model_fields})
+    write_yaml(folder / "evaluate.yaml", params.evaluate.model_dump())
+    report = ReportParams(
+        label=params.data.label,
+        seeds=params.seeds,
+        variants={name: settings.model_dump(exclude={"variant", "seeds"}) for name, settings in variants.items()},
+        **dict(params.aggregate),
+    )
+    write_yaml(folder / "aggregate.yaml", report.model_dump())
+    for name, settings in variants.items():
+        write_yaml(folder / "train" / f"{name}.yaml", settings.model_dump())
+
+
+def _check_unique(source: str, path: str, values: list[Any]) -> None:
+    for i, value in enumerate(values):
+        if value in values[:i]:
+            raise InvalidInput(f"{source}: {path}: {value!r} is named twice; each may be named once")

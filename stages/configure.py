@@ -1,0 +1,21 @@
+"""Stage configure: params.yaml -> configs/, checked before any other stage starts."""
+
+import sys
+from pathlib import Path
+
+from ablation.common.errors import InvalidInput, run
+from ablation.configuration.study import equal_settings, resolve, write_configs
+
+
+def main() -> None:
+    if sys.argv[1:]:
+        raise InvalidInput(f"stages/configure.py takes no arguments, got {' '.join(sys.argv[1:])}; params.yaml has all")
+    params, variants = resolve("params.yaml")
+    write_configs(params, variants, Path("configs"))
+    print(f"{params.data.label}: {len(variants)} variants x {len(params.seeds)} seeds")
+    for names in equal_settings(variants):
+        print(f"note: {' and '.join(names)} have equal settings and are each trained")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,37 @@
+"""Stage configure called in a folder of its own, as DVC calls it in the project's root."""
+
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.configuration.changes import PROJECT
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def configure(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str | None]:
+    """Runs stages/configure.py on a params.yaml; gives its error line, or None where it ends well."""
+
+    def call(params: object, *arguments: str) -> str | None:
+        content = params if isinstance(params, bytes) else yaml.safe_dump(params, sort_keys=False).encode()
+        (workspace / "params.yaml").write_bytes(content)
+        monkeypatch.setattr(sys, "argv", ["stages/configure.py", *arguments])
+        try:
+            runpy.run_path(str(PROJECT / "stages" / "configure.py"), run_name="__main__")
+        except SystemExit as end:
+            assert isinstance(end.code, str), "exits with a line of text, that is with status 1"
+            assert not (workspace / "configs").exists(), "nothing is written before all is checked"
+            return end.code
+        return None
+
+    return call
