@@ -1,0 +1,33 @@
+"""The device of a run and how it computes."""
+
+import os
+import warnings
+
+import torch
+
+from ablation.models.device import choose_device
+from ablation.training.params import TrainParams
+
+
+def prepare(params: TrainParams) -> torch.device:
+    """Choose the device and set threads, determinism and precision for this process, before any tensor work.
+
+    Deterministic: every operation has one result, bit for bit, on the same device. cuDNN then picks among deterministic
+    algorithms without timing them. The backward pass of max-pooling is warned of in general; with windows that do not
+    overlap, as in all networks here but SqueezeNet, each of its sums has one term.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+    device = choose_device(params.device)
+    torch.set_num_threads(params.num_threads)
+    torch.use_deterministic_algorithms(params.deterministic, warn_only=True)
+    torch.backends.cudnn.benchmark = not params.deterministic
+    warnings.filterwarnings("ignore", message=".*max_pool2d_with_indices_backward_cuda.*")
+    tf32 = params.precision == "tf32" and device.type == "cuda"
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = tf32
+    return device
+
+
+def describe(device: torch.device) -> str:
+    """The device in words, for records."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -1,0 +1,98 @@
+"""Checkpoints that survive a kill at any moment and are never taken for another run's."""
+
+import fcntl
+import hashlib
+import io
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ablation.common.errors import InvalidInput
+from ablation.common.files import write_bytes
+
+KEPT = 2  # newest checkpoints of a seed; the older one serves where the newer is damaged
+MAX_AGE_SECONDS = 30 * 24 * 3600  # abandoned runs are pruned after that
+LOCK_WAIT_SECONDS = 10
+DIGEST_BYTES = 32
+
+
+def root() -> Path:
+    """The folder of all checkpoints, in the outermost DVC project: `dvc exp run --temp` and queued runs share it."""
+    here = Path.cwd()
+    projects = [folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()]
+    return (projects[-1] if projects else here) / ".dvc" / "tmp" / "checkpoints"
+
+
+def key(settings: dict[str, Any], files: list[Path]) -> str:
+    """A run's identity: its settings, the bytes of `files` (code and data) and the version of torch."""
+    digest = hashlib.blake2b(repr((sorted(settings.items()), torch.__version__)).encode(), digest_size=16)
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "blake2b").digest())
+    return digest.hexdigest()
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[Path]:
+    """Hold `folder` for this process and those it forks; removed when the block ends well, kept when it does not.
+
+    Raises InvalidInput where another process holds it.
+    """
+    prune(folder.parent)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a+") as lock:
+        _acquire(lock.fileno(), folder)
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield folder
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _acquire(descriptor: int, folder: Path) -> None:
+    deadline = time.monotonic() + LOCK_WAIT_SECONDS
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                holder = (folder / "lock").read_text()
+                raise InvalidInput(f"process {holder} is training the same; wait for it or end it") from None
+            time.sleep(0.2)
+
+
+def prune(folder: Path) -> None:
+    """Remove the checkpoints in `folder` that no run has touched for a month."""
+    for old in folder.glob("*/lock"):
+        if time.time() - old.parent.stat().st_mtime > MAX_AGE_SECONDS:
+            shutil.rmtree(old.parent, ignore_errors=True)
+
+
+def save(folder: Path, epoch: int, state: dict[str, Any]) -> None:
+    """Write the state after `epoch` epochs: a digest, then tensors and plain values; keep the newest two."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    payload = buffer.getvalue()
+    write_bytes(folder / f"epoch-{epoch:06d}.pt", hashlib.sha256(payload).digest() + payload)
+    for old in sorted(folder.glob("epoch-*.pt"))[:-KEPT]:
+        old.unlink()
+
+
+def load(folder: Path) -> dict[str, Any] | None:
+    """The newest state in `folder`, on the CPU, or None. A damaged or foreign file is set aside with one line."""
+    for path in sorted(folder.glob("epoch-*.pt"), reverse=True):
+        data = path.read_bytes()
+        if hashlib.sha256(data[DIGEST_BYTES:]).digest() == data[:DIGEST_BYTES]:
+            state: dict[str, Any] = torch.load(io.BytesIO(data[DIGEST_BYTES:]), weights_only=True, map_location="cpu")
+            return state
+        aside = path.with_suffix(".damaged")
+        path.replace(aside)
+        print(f"{aside}: damaged checkpoint set aside; going on from the one before it", file=sys.stderr)
+    return None

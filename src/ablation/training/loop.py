@@ -1,0 +1,155 @@
+"""Training one seed of one variant, from its first batch to its last epoch or its divergence."""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ablation.data.augmentation import windows
+from ablation.data.splits import Normalization, Split, channels_last
+from ablation.models.build import build_model
+from ablation.training.optimization import build_optimizer, learning_rate, set_learning_rate
+from ablation.training.params import TrainParams
+from ablation.training.randomness import derive, epoch_plan
+from ablation.training.step import autocast, batch_sums, build_step
+
+VAL_BATCH_SIZE = 1000  # images; large, since no gradients are kept
+
+
+class Data(NamedTuple):
+    """Images of a variant's runs, on the device, shared by its seeds."""
+
+    train_images: Tensor  # uint8: `windows` of them with augmentation crop_flip, [N, H, W, 3] without
+    train_labels: Tensor  # int64 [N]
+    val_images: Tensor  # uint8 [N, H, W, 3]
+    val_labels: Tensor  # int64 [N]
+    normalization: Normalization
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch's figures. Train loss and accuracy are running means over its augmented batches."""
+
+    number: int  # from 1
+    train_loss: float
+    train_accuracy: float
+    val_loss: float
+    val_accuracy: float
+    lr: float  # of the first step
+    seconds: float  # of training, without validation
+    images_per_second: float
+
+    @property
+    def diverged(self) -> bool:
+        return not (math.isfinite(self.train_loss) and math.isfinite(self.val_loss))
+
+
+@dataclass
+class Run:
+    """The state of one seed's training between two epochs: what a checkpoint holds."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    epochs: list[Epoch] = field(default_factory=list)
+    first_batch_loss: float | None = None  # before any update
+    best_epoch: int = 0  # from 1
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def diverged_epoch(self) -> int | None:
+        return self.epochs[-1].number if self.epochs and self.epochs[-1].diverged else None
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict()["state"],
+            "epochs": [asdict(epoch) for epoch in self.epochs],
+            "first_batch_loss": self.first_batch_loss,
+            "best_epoch": self.best_epoch,
+            "best_weights": self.best_weights,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state["optimizer"], "param_groups": groups})
+        self.epochs = [Epoch(**epoch) for epoch in state["epochs"]]
+        self.first_batch_loss = state["first_batch_loss"]
+        self.best_epoch = state["best_epoch"]
+        self.best_weights = state["best_weights"]
+
+
+def load_data(
+    train: Split, val: Split, normalization: Normalization, params: TrainParams, device: torch.device
+) -> Data:
+    """The splits on `device`, laid out for `params.augmentation`."""
+    train_images = train.images.to(device)
+    return Data(
+        windows(train_images) if params.augmentation == "crop_flip" else channels_last(train_images),
+        train.labels.to(device),
+        channels_last(val.images.to(device)),
+        val.labels.to(device),
+        normalization.to(device),
+    )
+
+
+def new_run(params: TrainParams, seed: int, device: torch.device) -> Run:
+    """The run of `seed` before its first step. Weights are drawn on the CPU: every device starts from the same."""
+    torch.manual_seed(derive(seed, "initialization"))
+    model = build_model(params.model).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Run(model, build_optimizer(model, params, device))
+
+
+def train_epochs(run: Run, params: TrainParams, seed: int, data: Data) -> Iterator[Epoch]:
+    """Train on from where `run` stands, yielding each finished epoch, to the last or to a loss that is not finite."""
+    device = data.train_labels.device
+    sums = torch.zeros(2, device=device)
+    step = build_step(run.model, run.optimizer, params, data.train_images, data.train_labels, data.normalization, sums)
+    num_images = len(data.train_labels)
+    num_steps = math.ceil(num_images / params.batch_size)
+    while len(run.epochs) < params.epochs and run.diverged_epoch is None:
+        number = len(run.epochs) + 1
+        torch.manual_seed(derive(seed, "dropout", number))
+        plan = epoch_plan(seed, number, num_images).to(device)
+        run.model.train()
+        sums.zero_()
+        lr = None
+        start = time.perf_counter()
+        for i, batch in enumerate(plan.split(params.batch_size, dim=1)):
+            step_lr = learning_rate(params, (number - 1) * num_steps + i, params.epochs * num_steps)
+            if step_lr != lr:
+                set_learning_rate(run.optimizer, lr := step_lr)
+            step(batch)
+            if run.first_batch_loss is None:
+                run.first_batch_loss = sums[0].item() / batch.shape[1]
+        train_loss, train_accuracy = (total / num_images for total in sums.tolist())  # waits for the device
+        seconds = time.perf_counter() - start
+        val_loss, val_accuracy = validate(run.model, params, data)
+        first_lr = learning_rate(params, (number - 1) * num_steps, params.epochs * num_steps)
+        run.epochs.append(
+            Epoch(number, train_loss, train_accuracy, val_loss, val_accuracy, first_lr, seconds, num_images / seconds)
+        )
+        if run.best_epoch == 0 or val_accuracy > run.epochs[run.best_epoch - 1].val_accuracy:
+            run.best_epoch = number
+            run.best_weights = {name: t.detach().clone() for name, t in run.model.state_dict().items()}
+        yield run.epochs[-1]
+
+
+@torch.inference_mode()
+def validate(model: nn.Module, params: TrainParams, data: Data) -> tuple[float, float]:
+    """Mean loss and accuracy on val; waits for the device."""
+    model.eval()
+    sums = torch.zeros(2, device=data.val_labels.device)
+    for images, labels in zip(
+        data.val_images.split(VAL_BATCH_SIZE), data.val_labels.split(VAL_BATCH_SIZE), strict=True
+    ):
+        with autocast(params, images.device):
+            logits = model(data.normalization(images))
+        sums += batch_sums(F.cross_entropy(logits.float(), labels), logits, labels)
+    loss, accuracy = (total / len(data.val_labels) for total in sums.tolist())
+    return loss, accuracy

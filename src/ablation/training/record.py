@@ -1,0 +1,38 @@
+"""What a run leaves behind: curves by dvclive, facts as JSON, the best weights."""
+
+import math
+from pathlib import Path
+
+from dvclive.live import Live
+
+from ablation.training.loop import Epoch
+
+
+class Curves:
+    """dvclive's files of one seed. What the clock said has a folder of its own: the rest is the same on every run."""
+
+    def __init__(self, metrics: Path, timing: Path) -> None:
+        self.metrics = Live(dir=str(metrics), dvcyaml=None, save_dvc_exp=False, monitor_system=False)
+        self.timing = Live(dir=str(timing), dvcyaml=None, save_dvc_exp=False, monitor_system=False)
+
+    def log(self, epoch: Epoch) -> None:
+        """Append one epoch; a value that is not finite is left out, since JSON and `dvc metrics` have none."""
+        values = {
+            "train/loss": epoch.train_loss,
+            "train/accuracy": epoch.train_accuracy,
+            "val/loss": epoch.val_loss,
+            "val/accuracy": epoch.val_accuracy,
+            "lr": epoch.lr,
+        }
+        self.metrics.step = self.timing.step = epoch.number
+        for name, value in values.items():
+            if math.isfinite(value):
+                self.metrics.log_metric(name, value)
+        self.timing.log_metric("seconds", epoch.seconds)
+        self.timing.log_metric("images_per_second", epoch.images_per_second)
+        self.metrics.make_summary()
+        self.timing.make_summary()
+
+    def close(self) -> None:
+        self.metrics.end()
+        self.timing.end()

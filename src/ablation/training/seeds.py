@@ -1,0 +1,68 @@
+"""The seeds of one variant: side by side on the cores of a CPU, one after the other on a GPU."""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable
+from multiprocessing.connection import wait
+
+from ablation.common.errors import InvalidInput, run
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def num_processes(num_seeds: int, num_threads: int) -> int:
+    """How many seeds to train at a time on this CPU: one per `num_threads` cores; one where fork is unsafe."""
+    if sys.platform != "linux":
+        return 1
+    return max(1, min(num_seeds, len(os.sched_getaffinity(0)) // num_threads))
+
+
+def run_seeds(train: Callable[[int], None], seeds: list[int], at_a_time: int) -> None:
+    """Call `train(seed)` for every seed, in forked processes when more than one runs at a time.
+
+    This process must not have started threads before (a forked thread pool hangs). The children end with it, however
+    it ends. When one fails, the others are ended and so is this process.
+    """
+    if at_a_time == 1:
+        for seed in seeds:
+            train(seed)
+        return
+    context = multiprocessing.get_context("fork")
+    waiting = list(seeds)
+    running: dict[int, tuple[int, multiprocessing.process.BaseProcess]] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < at_a_time:
+                seed = waiting.pop(0)
+                process = context.Process(target=_child, args=(train, seed, os.getpid()))
+                process.start()
+                running[process.sentinel] = seed, process
+            for sentinel in wait(list(running)):
+                assert isinstance(sentinel, int)
+                seed, ended = running.pop(sentinel)
+                ended.join()
+                _check(seed, ended.exitcode)
+    finally:
+        for _, left in running.values():
+            left.kill()
+            left.join()
+
+
+def _child(train: Callable[[int], None], seed: int, parent: int) -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before the line above
+        os._exit(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C
+    run(lambda: train(seed))
+
+
+def _check(seed: int, exit_code: int | None) -> None:
+    if exit_code is not None and exit_code < 0:
+        raise InvalidInput(
+            f"the process of seed {seed} was ended by {signal.Signals(-exit_code).name}; memory may be short"
+        )
+    if exit_code:
+        sys.exit(exit_code)  # it has said why

@@ -1,0 +1,142 @@
+"""All seeds of one variant: from the splits on disk to weights, curves and facts on disk."""
+
+import functools
+import hashlib
+import platform
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ablation.common.errors import InvalidInput
+from ablation.common.files import write_json
+from ablation.data.splits import Normalization, read_split, read_statistics
+from ablation.models.build import build_model
+from ablation.models.params import ModelParams
+from ablation.models.weights import save_weights
+from ablation.training import checkpoint
+from ablation.training.backend import describe, prepare
+from ablation.training.loop import Data, Epoch, Run, load_data, new_run, train_epochs
+from ablation.training.params import VariantParams
+from ablation.training.record import Curves
+from ablation.training.seeds import num_processes, run_seeds
+
+CHECKPOINT_SHARE = 0.02  # of the time, at most
+
+
+def train_variant(params: VariantParams, splits: Path, output: Path) -> None:
+    """Train every seed of `params`, going on from the checkpoints of an interrupted run of the same.
+
+    splits: folder of {train,val}.safetensors and statistics.json. output: gets weights/, metrics/ and timing/, with an
+    entry per seed. Raises InvalidInput where the sources changed meanwhile: DVC would record the wrong ones.
+    """
+    sources = _sources()
+    code = _digest(sources)
+    device = prepare(params)
+    inputs = [splits / name for name in ("train.safetensors", "val.safetensors", "statistics.json")]
+    identity = checkpoint.key({**params.model_dump(exclude={"seeds"}), "on": describe(device)}, [*sources, *inputs])
+    with checkpoint.claimed(checkpoint.root() / identity) as folder:
+        train, val = read_split(inputs[0]), read_split(inputs[1])
+        normalization = Normalization.of(read_statistics(inputs[2]), train.images.shape[-1])
+        data = load_data(train, val, normalization, params, device)
+        at_a_time = num_processes(len(params.seeds), params.num_threads) if device.type == "cpu" else 1
+        run_seeds(functools.partial(train_seed, params, data, output, folder), params.seeds, at_a_time)
+        if _digest(sources) != code:
+            raise InvalidInput(
+                "a source file changed while this stage ran, so its results have no known code; run it again"
+            )
+
+
+def train_seed(params: VariantParams, data: Data, output: Path, checkpoints: Path, seed: int) -> None:
+    """Train one seed to its end and write what it leaves behind."""
+    torch.set_num_threads(params.num_threads)
+    name = f"seed-{seed}"
+    try:
+        run = new_run(params, seed, data.train_labels.device)
+        curves = Curves(output / "metrics" / name, output / "timing" / name)
+        _resume(run, curves, params, checkpoints / name)
+        saved, save_seconds = time.monotonic(), 0.0
+        for epoch in train_epochs(run, params, seed, data):
+            curves.log(epoch)
+            _print_epoch(params, seed, epoch)
+            start = time.monotonic()
+            due = epoch.number % params.checkpoint_every_epochs == 0
+            if due and save_seconds <= CHECKPOINT_SHARE * (start - saved):
+                checkpoint.save(checkpoints / name, epoch.number, run.state())
+                saved = time.monotonic()
+                save_seconds = saved - start
+        checkpoint.save(checkpoints / name, len(run.epochs), run.state())
+        curves.close()
+    except torch.OutOfMemoryError:
+        raise InvalidInput(
+            f"{params.variant} seed {seed}: out of GPU memory with batch_size {params.batch_size}; "
+            "lower train.batch_size, or end what else uses the GPU"
+        ) from None
+    run.model.load_state_dict(run.best_weights)
+    save_weights(output / "weights" / f"{name}.safetensors", run.model, params.model, seed)
+    write_json(output / "metrics" / name / "run.json", _facts(params, seed, run, data.train_labels.device))
+    if run.diverged_epoch is not None:
+        print(
+            f"{params.variant} seed {seed} diverged at epoch {run.diverged_epoch}: its loss is not finite", flush=True
+        )
+
+
+def _resume(run: Run, curves: Curves, params: VariantParams, folder: Path) -> None:
+    state = checkpoint.load(folder)
+    if state is None:
+        return
+    run.restore(state)
+    for epoch in run.epochs:
+        curves.log(epoch)
+    print(f"{params.variant} {folder.name} goes on after epoch {len(run.epochs)}", flush=True)
+
+
+def _print_epoch(params: VariantParams, seed: int, epoch: Epoch) -> None:
+    print(
+        f"{params.variant} seed {seed} epoch {epoch.number}/{params.epochs}  "
+        f"train loss {epoch.train_loss:.4f} accuracy {epoch.train_accuracy:.2%}  "
+        f"val loss {epoch.val_loss:.4f} accuracy {epoch.val_accuracy:.2%}  "
+        f"lr {epoch.lr:g}  {epoch.seconds:.1f} s  {epoch.images_per_second:,.0f} images/s",
+        flush=True,
+    )
+
+
+def _facts(params: VariantParams, seed: int, run: Run, device: torch.device) -> dict[str, object]:
+    """run.json: what was run on what, and how it ended; the same on every run on the same device."""
+    best = run.epochs[run.best_epoch - 1]
+    return {
+        "variant": params.variant,
+        "seed": seed,
+        "parameters": sum(p.numel() for p in run.model.parameters()),
+        "multiply_adds": multiply_adds(params.model),
+        "first_batch_loss": run.first_batch_loss,
+        "epochs": len(run.epochs),
+        "best_epoch": run.best_epoch,
+        "best_val_accuracy": best.val_accuracy,
+        "diverged_epoch": run.diverged_epoch,
+        "device": describe(device),
+        "precision": params.precision,
+        "num_threads": params.num_threads,
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+    }
+
+
+def multiply_adds(model: ModelParams) -> int:
+    """Multiply-adds of one 3x32x32 image's forward pass through `model`, counted by torch."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        build_model(model).eval()(torch.zeros(1, 3, 32, 32))
+    return int(counter.get_total_flops()) // 2
+
+
+def _sources() -> list[Path]:
+    """The files that this process has loaded from the project: the stage script and its import closure."""
+    root = Path(__file__).parents[1]
+    names = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    files = {Path(name).resolve() for name in names if name}
+    return sorted({Path(sys.argv[0]).resolve()} | {f for f in files if f.is_relative_to(root)})
+
+
+def _digest(files: list[Path]) -> str:
+    return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()

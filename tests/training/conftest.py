@@ -1,0 +1,61 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ablation.common.settings import read_yaml
+from ablation.configuration.study import merge
+from ablation.data.splits import Normalization, Split, Statistics, write_split, write_statistics
+from ablation.training.params import VariantParams
+
+PROJECT = Path(__file__).parents[2]
+STATISTICS = Statistics((0.49, 0.48, 0.45), (0.25, 0.24, 0.26), [f"class {i}" for i in range(10)])
+
+
+@pytest.fixture(scope="session")
+def variant_params() -> Callable[..., VariantParams]:
+    """The settings of a variant of params.yaml with overrides, made small: 2 epochs, batches of 16, on the CPU."""
+    project = read_yaml(PROJECT / "params.yaml")
+    small = {"epochs": 2, "batch_size": 16, "device": "cpu", "variant": "test", "seeds": [0]}
+
+    def make(variant: str = "simple_nn", **overrides: Any) -> VariantParams:
+        settings = merge(merge(project["train"], project["variants"][variant]), {**small, **overrides})
+        return VariantParams.parse(settings, "test")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def normalization() -> Normalization:
+    return Normalization.of(STATISTICS, 32)
+
+
+def images_of_classes(num_images: int, seed: int) -> Split:
+    """Noise with a bright square whose place tells the class, so that there is something to learn."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 100, (num_images, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    labels = torch.arange(num_images) % 10
+    for image, label in zip(images, labels.tolist(), strict=True):
+        image[:, 6 * (label // 5) + 8 :, 4 * (label % 5) + 6 :][:, :6, :6] = 255
+    return Split(images, labels)
+
+
+@pytest.fixture(scope="session")
+def train_split() -> Split:
+    return images_of_classes(100, seed=1)
+
+
+@pytest.fixture(scope="session")
+def val_split() -> Split:
+    return images_of_classes(40, seed=2)
+
+
+@pytest.fixture
+def splits_folder(tmp_path: Path, train_split: Split, val_split: Split) -> Path:
+    folder = tmp_path / "data" / "splits"
+    write_split(folder / "train.safetensors", *train_split)
+    write_split(folder / "val.safetensors", *val_split)
+    write_statistics(folder / "statistics.json", STATISTICS, {"train": 100, "val": 40, "test": 0})
+    return folder

@@ -1,0 +1,119 @@
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from ablation.common.errors import InvalidInput
+from ablation.training import checkpoint
+
+
+def state(epoch: int) -> dict[str, object]:
+    return {"model": {"w": torch.full((3,), float(epoch))}, "epochs": [{"number": epoch, "loss": 0.5}], "best": None}
+
+
+def test_the_newest_two_are_kept_and_the_newest_is_loaded(tmp_path: Path) -> None:
+    for epoch in (1, 2, 3, 10):
+        checkpoint.save(tmp_path, epoch, state(epoch))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["epoch-000003.pt", "epoch-000010.pt"]
+    loaded = checkpoint.load(tmp_path)
+    assert loaded is not None
+    assert loaded["epochs"] == [{"number": 10, "loss": 0.5}] and loaded["best"] is None
+    assert torch.equal(loaded["model"]["w"], torch.full((3,), 10.0))
+
+
+def test_none_where_there_is_none(tmp_path: Path) -> None:
+    assert checkpoint.load(tmp_path / "nothing") is None
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[: len(data) // 2],
+        lambda data: b"",
+        lambda data: b"a foreign file of some length, longer than a digest",
+        lambda data: data[:-10] + b"\0" * 10,
+    ],
+    ids=["truncated", "empty", "foreign", "bits changed"],
+)
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_serves(damage, tmp_path: Path, capsys) -> None:
+    checkpoint.save(tmp_path, 1, state(1))
+    checkpoint.save(tmp_path, 2, state(2))
+    newest = tmp_path / "epoch-000002.pt"
+    newest.write_bytes(damage(newest.read_bytes()))
+
+    loaded = checkpoint.load(tmp_path)
+
+    assert loaded is not None and loaded["epochs"][0]["number"] == 1
+    aside = tmp_path / "epoch-000002.damaged"
+    assert capsys.readouterr().err == f"{aside}: damaged checkpoint set aside; going on from the one before it\n"
+    assert aside.exists() and not newest.exists()
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self):
+            return os.system, ("true",)
+
+    checkpoint.save(tmp_path, 1, {"model": Evil()})
+    with pytest.raises(Exception, match="weights_only"):
+        checkpoint.load(tmp_path)
+
+
+def test_key_depends_on_settings_and_on_the_bytes_of_files_not_on_their_place(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.py", tmp_path / "two.py"
+    one.write_text("a = 1\n")
+    two.write_text("a = 1\n")
+    key = checkpoint.key({"lr": 0.1, "epochs": 2}, [one])
+    assert key == checkpoint.key({"epochs": 2, "lr": 0.1}, [two])
+    assert key != checkpoint.key({"lr": 0.2, "epochs": 2}, [one])
+    two.write_text("a = 2\n")
+    assert key != checkpoint.key({"lr": 0.1, "epochs": 2}, [two])
+
+
+def test_root_is_that_of_the_outermost_project(tmp_path: Path, monkeypatch) -> None:
+    temporary = tmp_path / ".dvc" / "tmp" / "exps" / "standalone" / "x"
+    (temporary / ".dvc").mkdir(parents=True)
+    for folder in (tmp_path, temporary):
+        monkeypatch.chdir(folder)
+        assert checkpoint.root() == tmp_path / ".dvc" / "tmp" / "checkpoints"
+
+
+def test_folder_is_removed_after_success_and_kept_after_failure(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), checkpoint.claimed(tmp_path / "a") as folder:
+        checkpoint.save(folder, 1, state(1))
+        raise KeyboardInterrupt
+    with checkpoint.claimed(tmp_path / "a") as folder:
+        assert checkpoint.load(folder) is not None
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_folder_in_use_is_refused_with_the_process_that_holds_it(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(checkpoint, "LOCK_WAIT_SECONDS", 0)
+    hold = "import sys, time; from ablation.training import checkpoint; from pathlib import Path\n"
+    hold += "with checkpoint.claimed(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(tmp_path / "a")], stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        with pytest.raises(InvalidInput, match=f"^process {other.pid} is training the same; wait for it or end it$"):
+            try:
+                with checkpoint.claimed(tmp_path / "a"):
+                    pass
+            finally:
+                other.kill()
+    with checkpoint.claimed(tmp_path / "a"):
+        pass
+
+
+def test_abandoned_checkpoints_are_pruned_after_a_month(tmp_path: Path) -> None:
+    for name, age_days in (("old", 40), ("recent", 20)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "lock").touch()
+        then = time.time() - age_days * 24 * 3600
+        os.utime(tmp_path / name, (then, then))
+    with checkpoint.claimed(tmp_path / "mine"):
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["mine", "recent"]

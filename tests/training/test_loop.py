@@ -1,0 +1,99 @@
+import pytest
+import torch
+
+from ablation.training.loop import load_data, new_run, train_epochs, validate
+
+CPU = torch.device("cpu")
+
+
+def same(a, b) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def run_to_end(params, seed, data, run=None):
+    run = run or new_run(params, seed, CPU)
+    for _ in train_epochs(run, params, seed, data):
+        pass
+    return run
+
+
+def test_it_learns_and_keeps_the_weights_of_the_best_val_epoch(
+    variant_params, train_split, val_split, normalization
+) -> None:
+    params = variant_params("simple_nn_bn", epochs=30, lr=0.05, augmentation="none")
+    data = load_data(train_split, val_split, normalization, params, CPU)
+    run = run_to_end(params, 0, data)
+    accuracies = [epoch.val_accuracy for epoch in run.epochs]
+    assert max(accuracies) > 0.6  # chance is 0.1
+    assert run.best_epoch == 1 + accuracies.index(max(accuracies))
+    run.model.load_state_dict(run.best_weights)
+    best = run.epochs[run.best_epoch - 1]
+    assert validate(run.model, params, data) == (best.val_loss, best.val_accuracy)
+    assert [epoch.number for epoch in run.epochs] == list(range(1, 31))
+
+
+def test_first_batch_loss_is_that_of_the_untrained_network(
+    variant_params, train_split, val_split, normalization
+) -> None:
+    params = variant_params("simple_nn", batch_size=100)
+    data = load_data(train_split, val_split, normalization, params, CPU)
+    run = run_to_end(params, 0, data)
+    logits = new_run(params, 0, CPU).model(normalization(data.train_images))
+    expected = torch.nn.functional.cross_entropy(logits, data.train_labels).item()
+    assert run.first_batch_loss == pytest.approx(expected, rel=1e-5)
+    assert run.first_batch_loss == pytest.approx(2.3026, abs=0.05)  # ln 10
+    assert run.epochs[0].train_loss == run.first_batch_loss  # the only batch of the epoch
+
+
+@pytest.mark.parametrize("variant", ["simple_nn_bn", "dropout", "adam", "resnet20"])
+def test_an_interrupted_run_ends_with_the_bits_of_an_uninterrupted_one(
+    variant, variant_params, train_split, val_split, normalization
+) -> None:
+    params = variant_params(variant, epochs=4)
+    data = load_data(train_split, val_split, normalization, params, CPU)
+    whole = run_to_end(params, 5, data)
+
+    first = new_run(params, 5, CPU)
+    epochs = train_epochs(first, params, 5, data)
+    next(epochs), next(epochs)
+    state = first.state()
+    torch.manual_seed(99)
+    resumed = new_run(params, 5, CPU)
+    resumed.restore(state)
+    run_to_end(params, 5, data, resumed)
+
+    assert same(whole.model, resumed.model)
+    untimed = [
+        [(e.train_loss, e.train_accuracy, e.val_loss, e.val_accuracy) for e in run.epochs] for run in (whole, resumed)
+    ]
+    assert untimed[0] == untimed[1]
+    assert whole.best_epoch == resumed.best_epoch and whole.first_batch_loss == resumed.first_batch_loss
+
+
+def test_a_seeds_result_does_not_depend_on_what_ran_before(
+    variant_params, train_split, val_split, normalization
+) -> None:
+    params = variant_params("dropout")
+    data = load_data(train_split, val_split, normalization, params, CPU)
+    alone = run_to_end(params, 1, data)
+    other = run_to_end(params, 0, data)
+    assert same(alone.model, run_to_end(params, 1, data).model)
+    assert not same(alone.model, other.model)
+
+
+def test_a_diverging_run_ends_early_and_keeps_what_was_measured(
+    variant_params, train_split, val_split, normalization
+) -> None:
+    params = variant_params("simple_nn", lr=1e4, epochs=10)
+    run = run_to_end(params, 0, load_data(train_split, val_split, normalization, params, CPU))
+    assert run.diverged_epoch == len(run.epochs) < 10
+    assert 0 <= run.epochs[-1].val_accuracy <= 1 and run.best_epoch >= 1
+    assert run.best_weights
+
+
+def test_bf16_computes_in_bfloat16(variant_params, train_split, val_split, normalization) -> None:
+    params = variant_params("simple_nn", precision="bf16")
+    data = load_data(train_split, val_split, normalization, params, CPU)
+    exact = run_to_end(variant_params("simple_nn"), 0, data).epochs[-1].train_loss
+    assert run_to_end(params, 0, data).epochs[-1].train_loss == pytest.approx(exact, rel=0.02)
+    assert run_to_end(params, 0, data).epochs[-1].train_loss != exact

@@ -1,0 +1,89 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ablation.common.errors import InvalidInput
+from ablation.training.seeds import num_processes, run_seeds
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="seeds run side by side on Linux only")
+
+
+def test_one_at_a_time_runs_in_this_process_in_order() -> None:
+    seen: list[int] = []
+    run_seeds(seen.append, [3, 1, 2], 1)
+    assert seen == [3, 1, 2]
+
+
+@linux
+def test_seeds_run_side_by_side_and_never_more_than_allowed(tmp_path: Path) -> None:
+    def train(seed: int) -> None:
+        (tmp_path / f"{seed}.running").touch()
+        time.sleep(0.3)
+        (tmp_path / f"{seed}.done").write_text(str(len(list(tmp_path.glob("*.running")))))
+        (tmp_path / f"{seed}.running").unlink()
+
+    run_seeds(train, [0, 1, 2, 3, 4], 2)
+    at_once = [int((tmp_path / f"{seed}.done").read_text()) for seed in range(5)]
+    assert max(at_once) == 2
+
+
+@linux
+def test_a_seed_that_fails_ends_the_others_with_its_own_line(tmp_path: Path, capfd) -> None:
+    def train(seed: int) -> None:
+        if seed == 1:
+            raise InvalidInput("seed 1 is unlucky")
+        time.sleep(30)
+        (tmp_path / "survived").touch()
+
+    start = time.monotonic()
+    with pytest.raises(SystemExit) as exit_:
+        run_seeds(train, [0, 1], 2)
+    assert exit_.value.code == 1
+    assert "error: seed 1 is unlucky\n" in capfd.readouterr().err
+    assert time.monotonic() - start < 10 and not (tmp_path / "survived").exists()
+
+
+@linux
+def test_a_killed_seed_is_named() -> None:
+    def train(seed: int) -> None:
+        if seed == 7:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(30)
+
+    with pytest.raises(InvalidInput, match=r"^the process of seed 7 was ended by SIGKILL; memory may be short$"):
+        run_seeds(train, [0, 7], 2)
+
+
+@linux
+def test_the_children_end_with_a_killed_parent(tmp_path: Path) -> None:
+    script = f"""
+import os, time
+from pathlib import Path
+from ablation.training.seeds import run_seeds
+def train(seed):
+    Path({str(tmp_path)!r}, f"pid-{{seed}}").write_text(str(os.getpid()))
+    time.sleep(60)
+run_seeds(train, [0, 1], 2)
+"""
+    with subprocess.Popen([sys.executable, "-c", script]) as parent:
+        while len(pids := [p.read_text() for p in tmp_path.glob("pid-*")]) < 2 or not all(pids):
+            assert parent.poll() is None
+            time.sleep(0.05)
+        parent.kill()
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_one_seed_per_group_of_cores(monkeypatch) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert [num_processes(3, 1), num_processes(30, 1), num_processes(30, 4), num_processes(30, 16)] == [3, 8, 2, 1]
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert num_processes(3, 1) == 1
