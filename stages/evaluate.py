@@ -1,0 +1,50 @@
+"""Stage evaluate: a variant's weights -> metrics, predictions, confusion on val and test. Nothing else reads test."""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from ablation.common.errors import InvalidInput, run
+from ablation.common.files import write_json, write_text
+from ablation.data.splits import read_split, read_statistics
+from ablation.evaluation.metrics import classification_metrics, confusion_table
+from ablation.evaluation.params import EvaluateParams
+from ablation.evaluation.predictions import predict, predictions_table
+from ablation.models.device import choose_device
+from ablation.models.weights import find_weights, load_weights
+
+
+def main() -> None:
+    if len(sys.argv) != 2:
+        raise InvalidInput("usage: python stages/evaluate.py VARIANT")
+    variant = sys.argv[1]
+    weights = find_weights(Path("runs", variant, "weights"))
+    params = EvaluateParams.read("configs/evaluate.yaml")
+    device = choose_device(params.device)
+    torch.set_num_threads(1)  # the last bits of a sum depend on how many threads share it
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.allow_tf32 = False
+    statistics = read_statistics(Path("data/splits/statistics.json"))
+    splits = {name: read_split(Path("data/splits", f"{name}.safetensors")) for name in ("val", "test")}
+
+    metrics, tables = [], []
+    for seed, path in weights.items():
+        model = load_weights(path).to(device).to(memory_format=torch.channels_last)
+        logits = {name: predict(model, split.images, statistics, params.batch_size) for name, split in splits.items()}
+        tables += [predictions_table(seed, name, splits[name].labels, logits[name]) for name in splits]
+        of = {name: classification_metrics(splits[name].labels, logits[name], statistics.classes) for name in splits}
+        metrics.append({"seed": seed, **of})
+        print(f"{variant} seed {seed}: accuracy val {of['val']['accuracy']:.2%}, test {of['test']['accuracy']:.2%}")
+
+    predictions = pd.concat(tables)
+    confusion = confusion_table(predictions[predictions["split"] == "test"], statistics.classes)
+    folder = Path("runs", variant, "evaluation")
+    write_json(folder / "metrics.json", {"seeds": metrics})
+    write_text(folder / "predictions.csv", predictions.to_csv(index=False, float_format="%.6f", lineterminator="\n"))
+    write_text(folder / "confusion.csv", confusion.to_csv(index=False, lineterminator="\n"))
+
+
+if __name__ == "__main__":
+    run(main)

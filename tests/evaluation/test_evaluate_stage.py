@@ -1,0 +1,151 @@
+import json
+import math
+import runpy
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import accuracy_score
+
+from ablation.common.files import write_yaml
+from ablation.data.splits import Statistics, write_split, write_statistics
+from ablation.models.build import build_model
+from ablation.models.params import SimpleNNParams
+from ablation.models.weights import save_weights
+
+SCRIPT = str(Path(__file__).parents[2] / "stages" / "evaluate.py")
+PARAMS = SimpleNNParams(name="simple_nn", batch_norm=False, activation="relu", dropout=0.0)
+CLASSES = [f"class {k}" for k in range(10)]
+NUM_IMAGES = {"val": 20, "test": 35}
+OUTPUTS = ["metrics.json", "predictions.csv", "confusion.csv"]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Tiny splits, and a variant of three seeds of which the last has diverged."""
+    monkeypatch.chdir(tmp_path)
+    num_threads, flags = torch.get_num_threads(), (torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32)
+    torch.manual_seed(0)
+    for name, num_images in NUM_IMAGES.items():
+        images = torch.randint(256, (num_images, 3, 32, 32), dtype=torch.uint8)
+        write_split(Path(f"data/splits/{name}.safetensors"), images, torch.arange(num_images) % 10)
+    statistics = Statistics((0.5, 0.5, 0.5), (0.25, 0.25, 0.25), CLASSES)
+    write_statistics(Path("data/splits/statistics.json"), statistics, {"train": 1, **NUM_IMAGES})
+    write_yaml(Path("configs/evaluate.yaml"), {"batch_size": 16, "device": "cpu"})
+    for seed in (2, 0, 10):
+        torch.manual_seed(seed)
+        model = build_model(PARAMS)
+        if seed == 10:
+            for parameter in model.parameters():
+                torch.nn.init.constant_(parameter, math.nan)
+        save_weights(Path(f"runs/small/weights/seed-{seed}.safetensors"), model, PARAMS, seed)
+    yield tmp_path
+    torch.set_num_threads(num_threads)
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32 = flags
+
+
+@pytest.fixture
+def evaluate(project: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    def call(*arguments: str) -> None:
+        monkeypatch.setattr(sys, "argv", [SCRIPT, *arguments])
+        runpy.run_path(SCRIPT, run_name="__main__")
+
+    return call
+
+
+def test_outputs_agree_with_each_other(
+    project: Path, evaluate: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate("small")
+    folder = project / "runs/small/evaluation"
+    assert sorted(path.name for path in folder.iterdir()) == sorted(OUTPUTS)
+    metrics = json.loads((folder / "metrics.json").read_text())["seeds"]
+    predictions = pd.read_csv(folder / "predictions.csv")
+    confusion = pd.read_csv(folder / "confusion.csv")
+    lines = capsys.readouterr().out.splitlines()
+
+    assert [of["seed"] for of in metrics] == [0, 2, 10] and len(lines) == 3
+    for of, line in zip(metrics, lines, strict=True):
+        accuracies = []
+        for split, num_images in NUM_IMAGES.items():
+            rows = predictions[(predictions["seed"] == of["seed"]) & (predictions["split"] == split)]
+            assert rows["index"].tolist() == list(range(num_images))
+            assert rows["label"].tolist() == [i % 10 for i in range(num_images)]
+            assert of[split]["accuracy"] == pytest.approx(accuracy_score(rows["label"], rows["prediction"]))
+            recalls = (rows["prediction"] == rows["label"]).groupby(rows["label"]).mean()
+            assert of[split]["per_class_accuracy"] == pytest.approx(dict(zip(CLASSES, recalls, strict=True)))
+            accuracies.append(f"{100 * of[split]['accuracy']:.2f}%")
+        assert line == f"small seed {of['seed']}: accuracy val {accuracies[0]}, test {accuracies[1]}"
+
+    assert confusion.columns.tolist() == ["label", "prediction", "count"] and len(confusion) == 100
+    test = predictions[predictions["split"] == "test"]
+    counts = confusion.pivot(index="label", columns="prediction", values="count").loc[CLASSES, CLASSES].to_numpy()
+    expected = np.zeros((10, 10), int)
+    np.add.at(expected, (test["label"].to_numpy(), test["prediction"].to_numpy()), 1)
+    assert (counts == expected).all() and counts.sum() == 3 * NUM_IMAGES["test"]
+    assert counts.trace() == round(sum(of["test"]["accuracy"] for of in metrics) * NUM_IMAGES["test"])
+
+
+def test_a_diverged_seed_is_a_result(project: Path, evaluate: Callable[..., None]) -> None:
+    evaluate("small")
+    *_, diverged = json.loads((project / "runs/small/evaluation/metrics.json").read_text())["seeds"]
+    assert diverged["val"]["loss"] is None and diverged["test"]["loss"] is None
+    assert diverged["val"]["accuracy"] == 2 / 20  # the images of class 0
+    predictions = pd.read_csv(project / "runs/small/evaluation/predictions.csv")
+    rows = predictions[predictions["seed"] == 10]
+    assert (rows["prediction"] == 0).all() and rows["confidence"].isna().all()
+    assert predictions[predictions["seed"] != 10]["confidence"].between(0.1, 1).all()
+
+
+def test_two_runs_give_the_same_bytes(project: Path, evaluate: Callable[..., None]) -> None:
+    contents = []
+    for num_threads in (1, 2):  # of the process before the stage chooses
+        torch.set_num_threads(num_threads)
+        evaluate("small")
+        contents.append([(project / "runs/small/evaluation" / name).read_bytes() for name in OUTPUTS])
+    assert contents[0] == contents[1]
+
+
+def test_only_the_variants_own_folder_is_written(project: Path, evaluate: Callable[..., None]) -> None:
+    before = {path for path in project.rglob("*") if path.is_file()}
+    evaluate("small")
+    added = {path for path in project.rglob("*") if path.is_file()} - before
+    assert added == {project / "runs/small/evaluation" / name for name in OUTPUTS}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "error: usage: python stages/evaluate.py VARIANT"),
+        (["small", "large"], "error: usage: python stages/evaluate.py VARIANT"),
+        (["large"], "error: runs/large/weights: no weights (seed-<number>.safetensors); the stage train writes them"),
+    ],
+)
+def test_arguments(evaluate: Callable[..., None], arguments: list[str], message: str) -> None:
+    with pytest.raises(SystemExit) as stop:
+        evaluate(*arguments)
+    assert stop.value.code == message
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "message"),
+    [
+        ("configs/evaluate.yaml", "batch_size: 0\ndevice: cpu\n", "configs/evaluate.yaml: batch_size: 0 "),
+        ("configs/evaluate.yaml", "batch_size: 16\ndevice: cuda:99\n", "device cuda:99: not on this machine"),
+        ("data/splits/test.safetensors", "short", "data/splits/test.safetensors: "),
+        ("data/splits/statistics.json", "{}", "data/splits/statistics.json: "),
+        ("runs/small/weights/seed-2.safetensors", "short", "runs/small/weights/seed-2.safetensors: not a whole"),
+    ],
+)
+def test_broken_inputs_end_in_one_line(
+    project: Path, evaluate: Callable[..., None], path: str, content: str, message: str
+) -> None:
+    (project / path).write_text(content)
+    with pytest.raises(SystemExit) as stop:
+        evaluate("small")
+    assert str(stop.value.code).startswith(f"error: {message}") and "\n" not in str(stop.value.code)
+    assert not (project / "runs/small/evaluation").exists()
