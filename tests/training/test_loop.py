@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from ablation.training.backend import prepare
 from ablation.training.loop import load_data, new_run, train_epochs, validate
 
 CPU = torch.device("cpu")
@@ -79,6 +80,20 @@ def test_a_seeds_result_does_not_depend_on_what_ran_before(
     other = run_to_end(params, 0, data)
     assert same(alone.model, run_to_end(params, 1, data).model)
     assert not same(alone.model, other.model)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("variant", ["simple_nn_bn_swish", "dropout", "adam", "resnet20", "resnet20_dws", "squeezenet"])
+def test_two_runs_on_cuda_have_the_same_bits(variant, variant_params, train_split, val_split, normalization) -> None:
+    params = variant_params(variant, device="cuda", batch_size=32)
+    device = prepare(params)
+    data = load_data(train_split, val_split, normalization, params, device)
+    runs = [new_run(params, 0, device) for _ in range(2)]
+    for run in runs:
+        for _ in train_epochs(run, params, 0, data):
+            pass
+    assert same(runs[0].model, runs[1].model)
 
 
 def test_a_diverging_run_ends_early_and_keeps_what_was_measured(

@@ -14,7 +14,7 @@ def prepare(params: TrainParams) -> torch.device:
 
     Deterministic: every operation has one result, bit for bit, on the same device. cuDNN then picks among deterministic
     algorithms without timing them. The backward pass of max-pooling is warned of in general; with windows that do not
-    overlap, as in all networks here but SqueezeNet, each of its sums has one term.
+    overlap, as in all networks here, each of its sums has one term.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
     device = choose_device(params.device)

@@ -82,7 +82,7 @@ def eager_step(
 
 def autocast(params: TrainParams, device: torch.device) -> contextlib.AbstractContextManager[None]:
     if params.precision == "bf16":
-        return torch.autocast(device.type, torch.bfloat16)
+        return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)  # a captured graph must not read it
     return contextlib.nullcontext()
 
 
@@ -133,8 +133,9 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> list[Tensor]:
 def warm_up(step: Step, plan: Tensor, state: Callable[[], list[Tensor]]) -> None:
     """Take a few steps and put back in place what they changed; optimizer state they made becomes zero, its start."""
     before = {id(t): t.detach().clone() for t in state()}
-    for _ in range(WARMUP_STEPS):
-        step(plan)
+    with torch.random.fork_rng([plan.device] if plan.is_cuda else []):  # dropout draws from it
+        for _ in range(WARMUP_STEPS):
+            step(plan)
     with torch.no_grad():
         for t in state():
             if id(t) in before:

@@ -56,7 +56,9 @@ def train_seed(params: VariantParams, data: Data, output: Path, checkpoints: Pat
     try:
         run = new_run(params, seed, data.train_labels.device)
         curves = Curves(output / "metrics" / name, output / "timing" / name)
-        _resume(run, curves, params, checkpoints / name)
+        _resume(run, curves, checkpoints / name)
+        if run.epochs:
+            print(f"{params.variant} seed {seed} goes on after epoch {len(run.epochs)}", flush=True)
         saved, save_seconds = time.monotonic(), 0.0
         for epoch in train_epochs(run, params, seed, data):
             curves.log(epoch)
@@ -83,14 +85,13 @@ def train_seed(params: VariantParams, data: Data, output: Path, checkpoints: Pat
         )
 
 
-def _resume(run: Run, curves: Curves, params: VariantParams, folder: Path) -> None:
+def _resume(run: Run, curves: Curves, folder: Path) -> None:
     state = checkpoint.load(folder)
     if state is None:
         return
     run.restore(state)
     for epoch in run.epochs:
         curves.log(epoch)
-    print(f"{params.variant} {folder.name} goes on after epoch {len(run.epochs)}", flush=True)
 
 
 def _print_epoch(params: VariantParams, seed: int, epoch: Epoch) -> None:
