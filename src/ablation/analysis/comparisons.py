@@ -1,0 +1,226 @@
+"""The declared comparisons on the runs at hand: effect, uncertainty and verdict of each."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ablation.analysis import verdicts
+from ablation.analysis.differences import (
+    BoolArray,
+    Difference,
+    FloatArray,
+    cohen_dz,
+    hedges_g,
+    over_images,
+    paired,
+    welch,
+)
+from ablation.analysis.params import ComparisonParams
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One comparison. Accuracies and their differences are fractions; None is what these runs cannot tell."""
+
+    name: str
+    title: str
+    family: str
+    metric: str
+    variant: str
+    baseline: str | None
+    claim: Literal["higher", "lower", "equal", "number"]
+    claim_low: float | None  # the differences that the claim allows; None: no bound
+    claim_high: float | None
+    design: Literal["paired", "welch", "one-sample"]
+    num_seeds: int  # of the variant
+    num_baseline_seeds: int | None
+    num_diverged: int  # of the runs of both
+    variant_mean: float
+    baseline_mean: float | None
+    difference: float  # from the baseline or, where there is none, from the figure reported
+    effect_size: float | None  # Cohen's d_z where paired or one-sample, Hedges' g by Welch
+    note: str  # what a reader has to know about the runs; may be empty
+
+    low: float | None = None  # 95 % confidence interval over seeds
+    high: float | None = None
+    p: float | None = None  # see verdicts.decide
+    p_holm: float | None = None
+    detectable: float | None = (
+        None  # smallest distance from a bound of the claim found with 80 % power, at Holm's level
+    )
+    verdict: verdicts.Verdict = "undecided"
+    seeds_needed: int | None = None  # where undecided; None above verdicts.MAX_SEEDS, or with one seed
+
+    test_images: int | None = None  # on which these very networks were compared; None without a baseline
+    test_difference: float | None = None
+    test_low: float | None = None  # 95 % confidence interval over images
+    test_high: float | None = None
+    test_p: float | None = None
+
+    @property
+    def answer(self) -> str:
+        """The verdict and, where undecided, what it would take."""
+        if self.verdict != "undecided":
+            return self.verdict
+        if self.p is not None:
+            needed = f"more than {verdicts.MAX_SEEDS:,}" if self.seeds_needed is None else f"about {self.seeds_needed}"
+            return f"undecided (needs {needed} seeds)"
+        single = 1 in (self.num_seeds, self.num_baseline_seeds)
+        return "undecided (needs at least 2 seeds)" if single else "undecided (no two seeds differ)"
+
+    def record(self) -> dict[str, Any]:
+        """For JSON or one line of a table: every field and the answer."""
+        return dataclasses.asdict(self) | {"answer": self.answer}
+
+
+class Comparisons(NamedTuple):
+    rows: list[Comparison]  # in the order declared
+    not_run: dict[str, str]  # name -> why it was left out
+
+
+def compare(
+    comparisons: Mapping[str, ComparisonParams],
+    runs: pd.DataFrame,
+    correct: Mapping[str, BoolArray],
+    num_images: Mapping[str, int],
+) -> Comparisons:
+    """Effect, uncertainty and verdict of each comparison, over all seeds of its variants.
+
+    `runs`: one row per variant and seed with the columns variant, seed, diverged_epoch (null where the run did not
+    diverge) and every metric compared. `correct`: variant -> bool [seeds, test images], where the prediction was right;
+    a variant may be absent. `num_images`: metric -> images of which it is the accuracy; absent for other metrics.
+
+    Left out, with the reason: a comparison of a variant that is not in `runs`, or of which a run has no value (the mean
+    of the others would pass over that run in silence).
+    """
+    rows: dict[str, Comparison] = {}
+    not_run: dict[str, str] = {}
+    families: dict[str, dict[str, Difference]] = {}
+    for name, params in comparisons.items():
+        reason = _missing(params, runs)
+        if reason is not None:
+            not_run[name] = reason
+            continue
+        resolution = 1 / num_images[params.metric] if params.metric in num_images else 0.0
+        rows[name], difference = _measure(name, params, runs, resolution)
+        if params.baseline is not None and {params.variant, params.baseline} <= correct.keys():
+            rows[name] = _with_images(rows[name], correct[params.variant], correct[params.baseline])
+        if difference is not None:
+            families.setdefault(params.family, {})[name] = difference
+    for family in families.values():
+        rows |= _decided({name: rows[name] for name in family}, comparisons, family)
+    return Comparisons(list(rows.values()), not_run)
+
+
+def _missing(params: ComparisonParams, runs: pd.DataFrame) -> str | None:
+    for variant in filter(None, (params.variant, params.baseline)):
+        mine = runs[runs["variant"] == variant]
+        if mine.empty:
+            return f"{variant} is not in the study"
+        without = mine["seed"][mine[params.metric].isna()]
+        if not without.empty:
+            return f"{variant} has no {params.metric} for seed {', '.join(map(str, without))}"
+    return None
+
+
+def _measure(
+    name: str, params: ComparisonParams, runs: pd.DataFrame, resolution: float
+) -> tuple[Comparison, Difference | None]:
+    """The comparison without what its family adds, and its difference where several seeds give one."""
+    values, seeds = _values(runs, params.variant, params.metric)
+    low, high = verdicts.claim_range(params.claim, params.baseline is not None)
+    design: Literal["paired", "welch", "one-sample"]
+    if params.baseline is None:
+        assert params.claim.name == "number"
+        design, others, other_seeds = "one-sample", np.array([params.claim.value]), None
+    else:
+        others, other_seeds = _values(runs, params.baseline, params.metric)
+        design = "paired" if seeds == other_seeds else "welch"
+    samples = [values, others] if design == "welch" else [values - others]
+    difference = effect_size = None
+    if min(map(len, samples)) > 1:
+        estimated = welch(values, others, resolution) if design == "welch" else paired(samples[0], resolution)
+        difference = estimated if estimated.standard_error > 0 else None
+        effect_size = hedges_g(values, others) if design == "welch" else cohen_dz(samples[0])
+    diverged = runs["diverged_epoch"][runs["variant"].isin([params.variant, params.baseline])].notna()
+    row = Comparison(
+        name=name,
+        **params.model_dump(exclude={"claim"}),
+        claim=params.claim.name,
+        claim_low=low if math.isfinite(low) else None,
+        claim_high=high if math.isfinite(high) else None,
+        design=design,
+        num_seeds=len(values),
+        num_baseline_seeds=None if other_seeds is None else len(others),
+        num_diverged=int(diverged.sum()),
+        variant_mean=float(np.mean(values)),
+        baseline_mean=None if other_seeds is None else float(np.mean(others)),
+        difference=float(np.mean(values) - np.mean(others)),
+        effect_size=effect_size,
+        note=_note(samples, difference, diverged),
+    )
+    return row, difference
+
+
+def _note(samples: list[FloatArray], difference: Difference | None, diverged: "pd.Series[bool]") -> str:
+    alike = all(np.ptp(sample) == 0 for sample in samples)
+    notes = [f"{diverged.sum()} of {len(diverged)} runs diverged"] if diverged.any() else []
+    if min(map(len, samples)) == 1:
+        notes.append("one seed: the spread over seeds is unknown")
+    elif alike:
+        spread = "unknown" if difference is None else "taken as one image"
+        notes.append(f"all seeds alike: their spread is {spread}")
+    return "; ".join(notes)
+
+
+def _values(runs: pd.DataFrame, variant: str, metric: str) -> tuple[FloatArray, list[int]]:
+    """The metric of each seed [seeds], and the seeds, in increasing order."""
+    mine = runs[runs["variant"] == variant].sort_values("seed")
+    return mine[metric].to_numpy(dtype=np.float64), mine["seed"].tolist()
+
+
+def _with_images(row: Comparison, variant: BoolArray, baseline: BoolArray) -> Comparison:
+    images = over_images(variant, baseline)
+    low, high = images.interval if images.interval is not None else (None, None)
+    return dataclasses.replace(
+        row,
+        test_images=images.num_images,
+        test_difference=images.mean,
+        test_low=low,
+        test_high=high,
+        test_p=images.p,
+    )
+
+
+def _decided(
+    rows: Mapping[str, Comparison], comparisons: Mapping[str, ComparisonParams], family: Mapping[str, Difference]
+) -> dict[str, Comparison]:
+    """The rows of one family, each of several seeds, with what Holm's correction over the family decides."""
+    together = Difference(*(np.array(values) for values in zip(*family.values(), strict=True)))
+    ranges = [verdicts.claim_range(comparisons[name].claim, row.baseline is not None) for name, row in rows.items()]
+    lows, highs = np.array(ranges).T
+    decisions = verdicts.decide(together, lows, highs)
+    distances = verdicts.distance_to_bound(together.mean, lows, highs)
+    interval_lows, interval_highs = together.interval()
+    decided = {}
+    for i, (name, row) in enumerate(rows.items()):
+        error, df, level = float(together.standard_error[i]), float(together.df[i]), float(decisions.level[i])
+        num_seeds = min(row.num_seeds, row.num_baseline_seeds or row.num_seeds)
+        needed = None
+        if decisions.verdicts[i] == "undecided":
+            needed = verdicts.seeds_needed(float(distances[i]), error, df, num_seeds, level)
+        decided[name] = dataclasses.replace(
+            row,
+            low=float(interval_lows[i]),
+            high=float(interval_highs[i]),
+            p=float(decisions.p[i]),
+            p_holm=float(decisions.p_holm[i]),
+            detectable=verdicts.detectable_distance(error, df, level),
+            verdict=decisions.verdicts[i],
+            seeds_needed=needed,
+        )
+    return decided

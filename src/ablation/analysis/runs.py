@@ -1,0 +1,170 @@
+"""What training and evaluation left on disk, as tidy tables: the variants and seeds of the study and no others."""
+
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from ablation.analysis.params import ReportParams
+from ablation.common.errors import InvalidInput
+from ablation.common.files import read_json
+
+CURVES = {  # column -> what dvclive calls it
+    "train_loss": "train/loss",
+    "train_accuracy": "train/accuracy",
+    "val_loss": "val/loss",
+    "val_accuracy": "val/accuracy",
+    "lr": "lr",
+}
+
+
+class Study(NamedTuple):
+    """All runs of a study, in the order of `study` and `seeds`; what was not finite or never measured is NaN.
+
+    runs: one row per variant and seed. Losses and accuracies are those of the best weights; `gap` is train minus val
+    accuracy at their epoch; `seconds` are those of all epochs, `images_per_second` is the median epoch's. Last come the
+    settings in which the variants differ, as dotted paths.
+    curves: one row per variant, seed and epoch (from 1).
+    """
+
+    runs: pd.DataFrame
+    curves: pd.DataFrame
+
+
+class Spread(NamedTuple):
+    """Mean and standard deviation (of a sample: n - 1) over seeds; one seed has no deviation."""
+
+    mean: float
+    sd: float | None
+
+
+class Summary(NamedTuple):
+    """One variant's accuracy over its n seeds."""
+
+    val: Spread
+    test: Spread
+    n: int
+
+
+def read_study(params: ReportParams, folder: Path) -> Study:
+    """Everything below `folder` that `params` names. Raises InvalidInput naming the first file that is missing."""
+    runs, curves = [], []
+    for variant in params.variants:
+        evaluations = read_evaluations(folder / variant / "evaluation/metrics.json", params.seeds)
+        for seed in params.seeds:
+            facts = _read_json(folder / variant / f"metrics/seed-{seed}/run.json")
+            diverged = facts["diverged_epoch"] is not None
+            curve = _read_series(folder / variant / f"metrics/seed-{seed}", CURVES, diverged)
+            timing = _read_series(
+                folder / variant / f"timing/seed-{seed}",
+                {"seconds": "seconds", "images_per_second": "images_per_second"},
+                diverged,
+            )
+            runs.append(_row(variant, seed, params.label, facts, curve, timing, evaluations[seed]))
+            curve.insert(0, "variant", variant)
+            curve.insert(1, "seed", seed)
+            curve.insert(2, "data", params.label)
+            curves.append(curve.reset_index())
+    table = pd.DataFrame(runs).astype(
+        {
+            "best_epoch": "Int64",
+            "diverged_epoch": "Int64",
+            "first_batch_loss": float,
+            "val_loss": float,
+            "test_loss": float,
+        }
+    )
+    columns = ["variant", "seed", "data", "epoch", *CURVES]
+    return Study(_with_settings(table, params.variants), pd.concat(curves, ignore_index=True)[columns])
+
+
+def summarize(runs: pd.DataFrame) -> dict[str, Summary]:
+    """Accuracy of each variant over its seeds, in the order of `runs`."""
+    return {
+        str(variant): Summary(val=_spread(group["val_accuracy"]), test=_spread(group["test_accuracy"]), n=len(group))
+        for variant, group in runs.groupby("variant", sort=False)
+    }
+
+
+def _spread(values: "pd.Series[float]") -> Spread:
+    return Spread(float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else None)
+
+
+def _row(
+    variant: str,
+    seed: int,
+    label: str,
+    facts: dict[str, Any],
+    curve: pd.DataFrame,
+    timing: pd.DataFrame,
+    evaluation: Any,
+) -> dict[str, Any]:
+    gap = curve["train_accuracy"] - curve["val_accuracy"]
+    return {
+        "variant": variant,
+        "seed": seed,
+        "data": label,
+        "val_accuracy": evaluation["val"]["accuracy"],
+        "test_accuracy": evaluation["test"]["accuracy"],
+        "val_loss": evaluation["val"]["loss"],
+        "test_loss": evaluation["test"]["loss"],
+        "gap": gap.get(facts["best_epoch"], math.nan),
+        "best_epoch": facts["best_epoch"],
+        "epochs": facts["epochs"],
+        "diverged_epoch": facts["diverged_epoch"],
+        "first_batch_loss": facts["first_batch_loss"],
+        "parameters": facts["parameters"],
+        "multiply_adds": facts["multiply_adds"],
+        "seconds": timing["seconds"].sum(),
+        "images_per_second": timing["images_per_second"].median(),
+        "device": facts["device"],
+        "precision": facts["precision"],
+        "num_threads": facts["num_threads"],
+        **facts["versions"],
+    }
+
+
+def _with_settings(runs: pd.DataFrame, variants: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    """`runs` and the settings in which `variants` differ; a run's own record of a setting (its device) stands."""
+    settings = pd.json_normalize(list(variants.values())).set_index(pd.Index(variants, name="variant"))
+    varying = [name for name in settings if name not in runs and settings[name].astype(str).nunique(dropna=False) > 1]
+    return runs.join(settings[varying], on="variant")
+
+
+def read_evaluations(path: Path, seeds: list[int]) -> dict[int, Any]:
+    """Seed -> what the evaluation wrote of it; all of `seeds` are there. Raises InvalidInput otherwise."""
+    evaluations = {entry["seed"]: entry for entry in _read_json(path)["seeds"]}
+    for seed in seeds:
+        if seed not in evaluations:
+            raise InvalidInput(
+                f"{path}: no seed {seed}; it has {', '.join(map(str, evaluations))}; dvc repro evaluates it"
+            )
+    return evaluations
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return read_json(path)
+    except FileNotFoundError:
+        raise missing_file(path) from None
+
+
+def _read_series(folder: Path, names: dict[str, str], diverged: bool) -> pd.DataFrame:
+    """dvclive's series below `folder` as columns, by epoch. It has no row, or no file at all, for values not finite."""
+    series = {}
+    for column, name in names.items():
+        path = folder / "plots/metrics" / f"{name}.tsv"
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()[1:]
+        except FileNotFoundError:
+            if not diverged:
+                raise missing_file(path) from None
+            lines = []
+        steps = [line.split("\t") for line in lines]
+        series[column] = pd.Series({int(step): float(value) for step, value in steps}, dtype=float)
+    return pd.DataFrame(series).rename_axis("epoch")
+
+
+def missing_file(path: Path) -> InvalidInput:
+    return InvalidInput(f"{path}: no such file, though the study names this variant and seed; dvc repro makes it")

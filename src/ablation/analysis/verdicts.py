@@ -1,0 +1,110 @@
+"""Each claim allows a range of differences: above zero (higher), below zero (lower), within a margin of zero (equal),
+or within a tolerance of the figure reported (a number).
+
+The difference of means over seeds has a 95 % t interval: of the differences per seed where both variants were trained
+with the same seeds, which share data order and augmentation; by Welch's formula where they were not; and of the values
+themselves where a figure has no baseline.
+
+A claim is *supported* when the difference lies inside its range and *contradicted* when it lies outside, each only if
+its distance from the nearest bound of the range is significant: two-sided t-test, p < 0.05 after Holm's correction over
+the comparisons of the family, so that at most one family in twenty holds a false verdict. Everything else is
+*undecided*, with the number of seeds that would decide it with 80 % power if the difference and its spread are what
+was measured.
+
+With one seed every claim is undecided: it speaks of a way to train, and one run does not tell how far the next would
+differ. The comparison over test images beside it is then evidence on these two networks only.
+
+Every run counts, diverged or at chance level as well. A spread of accuracy below one image counts as one image, also
+where all seeds agree. A failure so rare that no seed met it is not in the interval.
+"""
+
+import math
+from typing import Literal, NamedTuple
+
+import numpy as np
+from scipy import stats
+from scipy.optimize import brentq
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import ttest_power
+
+from ablation.analysis.differences import Difference, FloatArray
+from ablation.analysis.params import ClaimParams, EqualParams, HigherParams, LowerParams, NumberParams
+
+RULE = (__doc__ or "").strip()  # for the page, in paragraphs
+
+ALPHA = 0.05
+POWER = 0.8
+MAX_SEEDS = 1000
+
+Verdict = Literal["supported", "contradicted", "undecided"]
+
+
+class Decisions(NamedTuple):
+    """One family, arrays [comparisons]."""
+
+    p: FloatArray  # two-sided, of the distance from the nearest bound of the claim
+    p_holm: FloatArray
+    level: FloatArray  # what Holm's correction compares p with: 0.05 / number of comparisons with a p at least as large
+    verdicts: list[Verdict]
+
+
+def claim_range(claim: ClaimParams, has_baseline: bool) -> tuple[float, float]:
+    """Bounds of the differences that the claim allows; without a baseline, of differences from the figure itself."""
+    match claim:
+        case HigherParams():
+            return 0.0, math.inf
+        case LowerParams():
+            return -math.inf, 0.0
+        case EqualParams(margin=margin):
+            return -margin, margin
+        case NumberParams(value=value, tolerance=tolerance):
+            center = value if has_baseline else 0.0
+            return center - tolerance, center + tolerance
+
+
+def distance_to_bound(mean: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
+    return np.minimum(np.abs(mean - low), np.abs(mean - high))
+
+
+def decide(differences: Difference, low: FloatArray, high: FloatArray) -> Decisions:
+    """Verdicts on the comparisons of one family, by RULE; `low` and `high` bound what each claim allows.
+
+    For higher and lower, p is the t-test's of no difference; inside a range it is twice that of two one-sided tests
+    (TOST, Schuirmann 1987), which asks that the 95 % interval lie within the range.
+    """
+    distance = distance_to_bound(differences.mean, low, high)
+    p = 2 * stats.t.sf(distance / differences.standard_error, differences.df)
+    significant, p_holm = multipletests(p, alpha=ALPHA, method="holm")[:2]
+    inside = (differences.mean > low) & (differences.mean < high)
+    verdicts: list[Verdict] = [
+        ("supported" if is_inside else "contradicted") if decided else "undecided"
+        for is_inside, decided in zip(inside, significant, strict=True)
+    ]
+    level = ALPHA / (len(p) + 1 - stats.rankdata(p, method="ordinal"))
+    return Decisions(p, p_holm, level, verdicts)
+
+
+def power(noncentrality: FloatArray | float, df: FloatArray | float, level: float) -> FloatArray:
+    """Probability that a two-sided t-test at `level` finds `noncentrality` standard errors, with the right sign."""
+    # One tail at half the level, as statsmodels' two tails are NaN for most large effects; where this one is, it is 1.
+    probability = ttest_power(np.asarray(noncentrality), 1, level / 2, df=np.asarray(df), alternative="larger")
+    return np.nan_to_num(np.asarray(probability, dtype=np.float64), nan=1.0)
+
+
+def detectable_distance(standard_error: float, df: float, level: float) -> float:
+    """The smallest distance from a claim's bound that is found with 80 % power."""
+
+    # On a log scale, from none to beyond what two seeds need at any level in use; statsmodels' solve_power ends at a
+    # wrong root for two and three seeds.
+    def excess(log_noncentrality: float) -> float:
+        return float(power(math.exp(log_noncentrality), df, level)) - POWER
+
+    return standard_error * math.exp(brentq(excess, math.log(1e-2), math.log(1e6)))
+
+
+def seeds_needed(distance: float, standard_error: float, df: float, num_seeds: int, level: float) -> int | None:
+    """Seeds of each variant that find `distance` with 80 % power, above `num_seeds`; None above 1,000."""
+    planned = np.arange(num_seeds + 1, MAX_SEEDS + 1)
+    noncentrality = distance / standard_error * np.sqrt(planned / num_seeds)
+    enough = power(noncentrality, df * (planned - 1) / (num_seeds - 1), level) >= POWER
+    return int(planned[np.argmax(enough)]) if np.any(enough) else None

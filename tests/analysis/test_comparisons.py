@@ -1,0 +1,266 @@
+"""A study with known answers, compared; and the comparisons that params.yaml may and may not declare."""
+
+import itertools
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from scipy import stats
+from statsmodels.stats.power import TTestPower
+
+from ablation.analysis.comparisons import Comparison, compare
+from ablation.analysis.params import ComparisonParams
+from ablation.common.errors import InvalidInput
+from ablation.common.settings import read_yaml
+from ablation.configuration.study import resolve
+
+PARAMS = Path(__file__).parents[2] / "params.yaml"
+BASELINE = [0.700, 0.704, 0.698, 0.703, 0.701]
+VAL = {  # variant -> val accuracy by seed
+    "baseline": BASELINE,
+    "better": [0.731, 0.733, 0.729, 0.736, 0.729],
+    "same": [0.702, 0.703, 0.697, 0.705, 0.700],
+    "worse": [0.681, 0.684, 0.676, 0.682, 0.680],
+    "diverged": [0.1, 0.1, 0.1, 0.1, 0.1],
+    "unstable": [0.72, 0.1, 0.72, 0.72, 0.1],
+    "single": [0.74],
+}
+DIVERGED = {"diverged": {0, 1, 2, 3, 4}, "unstable": {1, 4}}
+NUM_IMAGES = {"val_accuracy": 5000, "test_accuracy": 10_000}
+EXPECTED = {
+    "clear": "supported",
+    "null": "undecided",
+    "reversed": "contradicted",
+    "diverged": "supported",
+    "unstable": "undecided",
+    "single": "undecided",
+}
+
+
+def params(**values: Any) -> ComparisonParams:
+    common = {"title": "a title", "family": "recipe", "metric": "val_accuracy", "baseline": "baseline"}
+    return ComparisonParams.model_validate(common | {"claim": {"name": "higher"}} | values)
+
+
+COMPARISONS = {
+    "clear": params(variant="better"),
+    "null": params(variant="same"),
+    "reversed": params(variant="worse"),
+    "diverged": params(
+        variant="diverged", baseline=None, claim={"name": "number", "value": 0.1028, "tolerance": 0.02}, family="lr"
+    ),
+    "unstable": params(variant="unstable", claim={"name": "lower"}, family="lr"),
+    "single": params(variant="single"),
+    "elsewhere": params(variant="another"),
+}
+
+
+def runs_of(val: dict[str, list[float]]) -> pd.DataFrame:
+    """In an order of their own: rows are matched by seed."""
+    rows = [
+        {
+            "variant": variant,
+            "seed": seed,
+            "val_accuracy": accuracy,
+            "first_batch_loss": 2.30 + seed / 1000,
+            "diverged_epoch": 3 if seed in DIVERGED.get(variant, ()) else None,
+        }
+        for variant, accuracies in val.items()
+        for seed, accuracy in enumerate(accuracies)
+    ]
+    return pd.DataFrame(rows[::-1]).astype({"diverged_epoch": "Int64"})
+
+
+def correct_of(val: dict[str, list[float]]) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {name: rng.random((len(values), 10_000)) < np.array(values)[:, None] for name, values in val.items()}
+
+
+@pytest.fixture(scope="module")
+def rows() -> dict[str, Comparison]:
+    return {row.name: row for row in compare(COMPARISONS, runs_of(VAL), correct_of(VAL), NUM_IMAGES).rows}
+
+
+def test_each_verdict_is_the_known_answer(rows: dict[str, Comparison]) -> None:
+    assert {name: row.verdict for name, row in rows.items()} == EXPECTED
+
+
+def test_a_paired_row_holds_what_scipy_finds(rows: dict[str, Comparison]) -> None:
+    row = rows["clear"]
+    expected = stats.ttest_rel(VAL["better"], BASELINE)
+    interval = expected.confidence_interval()
+
+    assert (row.design, row.num_seeds, row.num_baseline_seeds) == ("paired", 5, 5)
+    assert (row.variant_mean, row.baseline_mean) == pytest.approx((0.7316, 0.7012))
+    assert row.difference == pytest.approx(0.0304)
+    assert (row.low, row.high) == pytest.approx((interval.low, interval.high))
+    assert row.p == pytest.approx(expected.pvalue)
+    assert row.effect_size == pytest.approx(expected.statistic / math.sqrt(5))
+    assert (row.claim, row.claim_low, row.claim_high) == ("higher", 0, None)
+    assert (row.answer, row.seeds_needed, row.note) == ("supported", None, "")
+
+
+def test_holms_correction_is_over_the_comparisons_of_the_family_that_several_seeds_test(
+    rows: dict[str, Comparison],
+) -> None:
+    p = [stats.ttest_rel(VAL[name], BASELINE).pvalue for name in ("worse", "better", "same")]
+    assert p == sorted(p)
+
+    corrected = [rows[name].p_holm for name in ("reversed", "clear", "null")]
+    assert corrected == pytest.approx([3 * p[0], max(3 * p[0], 2 * p[1]), p[2]])
+
+
+def test_an_undecided_comparison_tells_how_many_seeds_it_needs(rows: dict[str, Comparison]) -> None:
+    row = rows["null"]
+    assert row.effect_size is not None and row.detectable is not None
+    needed = math.ceil(TTestPower().solve_power(effect_size=row.effect_size, alpha=0.05, power=0.8))
+
+    assert row.seeds_needed == needed > 5
+    assert row.answer == f"undecided (needs about {needed} seeds)"
+    spread = np.std(np.subtract(VAL["same"], BASELINE), ddof=1)
+    assert row.detectable == pytest.approx(TTestPower().solve_power(nobs=5, alpha=0.05, power=0.8) * spread, rel=1e-4)
+    assert row.detectable > row.difference
+
+
+def test_a_difference_of_nothing_needs_more_seeds_than_anyone_has() -> None:
+    val = {"baseline": [0.70, 0.71, 0.72], "same": [0.71, 0.70, 0.72]}
+    (row,) = compare({"null": COMPARISONS["null"]}, runs_of(val), {}, NUM_IMAGES).rows
+    assert row.answer == "undecided (needs more than 1,000 seeds)"
+
+
+def test_runs_that_diverged_count_and_are_told(rows: dict[str, Comparison]) -> None:
+    row = rows["diverged"]
+    assert (row.design, row.baseline, row.baseline_mean, row.num_baseline_seeds) == ("one-sample", None, None, None)
+    assert row.difference == pytest.approx(0.1 - 0.1028)
+    assert (row.claim_low, row.claim_high) == (-0.02, 0.02)
+    assert row.num_diverged == 5
+    assert row.note == "5 of 5 runs diverged; all seeds alike: their spread is taken as one image"
+    assert row.effect_size is None
+    assert row.low is not None and row.high is not None
+    assert row.high - row.low == pytest.approx(2 * 2.776445 / 5000 / math.sqrt(5))
+
+    unstable = rows["unstable"]
+    assert unstable.variant_mean == pytest.approx((3 * 0.72 + 2 * 0.1) / 5)
+    assert (unstable.num_diverged, unstable.note) == (2, "2 of 10 runs diverged")
+
+
+def test_one_seed_has_no_interval_and_no_verdict_but_its_images_are_compared(rows: dict[str, Comparison]) -> None:
+    row = rows["single"]
+    assert (row.low, row.high, row.p, row.p_holm, row.effect_size, row.detectable) == (None,) * 6
+    assert (row.num_seeds, row.num_baseline_seeds, row.design) == (1, 5, "welch")
+    assert row.answer == "undecided (needs at least 2 seeds)"
+    assert row.note == "one seed: the spread over seeds is unknown"
+    assert row.test_images == 10_000
+    assert row.test_low is not None and row.test_difference is not None and row.test_high is not None
+    assert 0 < row.test_low < row.test_difference < row.test_high
+    assert row.test_p is not None and row.test_p < 1e-6
+
+
+def test_seeds_that_differ_are_compared_by_welch() -> None:
+    runs = runs_of({"baseline": BASELINE[:3], "better": VAL["better"]})
+    (row,) = compare({"clear": COMPARISONS["clear"]}, runs, {}, NUM_IMAGES).rows
+
+    expected = stats.ttest_ind(VAL["better"], BASELINE[:3], equal_var=False)
+    assert (row.design, row.num_seeds, row.num_baseline_seeds) == ("welch", 5, 3)
+    assert row.p == pytest.approx(expected.pvalue)
+    assert (row.low, row.high) == pytest.approx(tuple(expected.confidence_interval()))
+    assert row.test_images is None
+
+
+def test_equal_losses_have_no_spread_to_go_by() -> None:
+    claim = {"name": "number", "value": 2.3, "tolerance": 0.01}
+    comparison = params(variant="same", baseline=None, metric="first_batch_loss", claim=claim)
+    (row,) = compare({"loss": comparison}, runs_of(VAL).assign(first_batch_loss=2.30), {}, NUM_IMAGES).rows
+    assert (row.verdict, row.p, row.low) == ("undecided", None, None)
+    assert row.note == "all seeds alike: their spread is unknown"
+    assert row.answer == "undecided (no two seeds differ)"
+
+    (row,) = compare({"loss": comparison}, runs_of(VAL), {}, NUM_IMAGES).rows
+    assert row.difference == pytest.approx(0.002)
+    assert row.verdict == "supported"
+
+
+def test_what_is_left_out_is_listed_with_the_reason() -> None:
+    runs = runs_of(VAL)
+    runs.loc[(runs["variant"] == "same") & (runs["seed"] == 3), "val_accuracy"] = math.nan
+
+    compared = compare(COMPARISONS, runs, {}, NUM_IMAGES)
+    assert compared.not_run == {
+        "null": "same has no val_accuracy for seed 3",
+        "elsewhere": "another is not in the study",
+    }
+    assert [row.name for row in compared.rows] == ["clear", "reversed", "diverged", "unstable", "single"]
+
+
+def test_rows_are_json_without_nan(rows: dict[str, Comparison]) -> None:
+    records = [row.record() for row in rows.values()]
+    assert json.loads(json.dumps(records, allow_nan=False)) == records
+    table = pd.DataFrame(records)
+    assert table["answer"].tolist() == [row.answer for row in rows.values()]
+
+
+def test_the_studys_comparisons_are_declared() -> None:
+    declared = resolve(str(PARAMS))[0].aggregate.comparisons
+
+    figures = {(c.variant, c.claim.value) for c in declared.values() if c.claim.name == "number"}
+    assert figures == {
+        ("simple_nn_bn_lr_1e-1", 0.1632),
+        ("simple_nn", 2.2998),
+        ("simple_nn", 0.60),
+        ("resnet20", 0.9070),
+        ("lr_1e-0", 0.1028),
+        ("simple_nn_bn_swish", 0.7322),
+        ("lr_5e-3", 0.7322),
+        ("l2_1e-3", 0.7262),
+        ("simple_nn_bn_swish", 0.7334),
+        ("l2_1e-5", 0.7334),
+        ("l2_0", 0.7334),
+    }
+    pairs = [(c.variant, c.baseline, c.metric, c.claim.name) for c in declared.values()]
+    assert ("simple_nn_aug", "simple_nn", "val_accuracy", "higher") in pairs
+    assert ("simple_nn_bn_swish", "simple_nn_bn", "val_accuracy", "higher") in pairs
+    assert ("l2_1e-2", "l2_1e-3", "val_accuracy", "lower") in pairs
+    assert all(a != b for a, b in itertools.combinations(declared.values(), 2))
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"variant": "simple_m"}, "swish.variant: 'simple_m' is not a variant; did you mean simple_nn?"),
+        ({"baseline": "simple_m"}, "swish.baseline: 'simple_m' is not a variant; did you mean simple_nn?"),
+        ({"baseline": "simple_nn_bn_swish"}, "'simple_nn_bn_swish' is compared with itself; variant and baseline must"),
+        ({"baseline": None}, "the claim higher needs a baseline; without one only a number can be claimed"),
+        ({"claim": {"name": "best"}}, "swish.claim.name: 'best' must be one of 'higher', 'lower', 'equal', 'number'"),
+        ({"claim": {"name": "equal", "margin": 0}}, "swish.claim.margin: 0 must be greater than 0"),
+        ({"metric": "loss"}, "swish.metric: 'loss' must be 'val_accuracy', 'test_accuracy', 'gap' or"),
+        ({"familly": "recipe"}, "did you mean family?"),
+    ],
+)
+def test_a_comparison_that_cannot_be_made_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    values = read_yaml(PARAMS)
+    values["aggregate"]["comparisons"]["swish"] |= change
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+
+    with pytest.raises(InvalidInput) as error:
+        resolve(str(path))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_comparison_outside_the_study_is_no_error(tmp_path: Path) -> None:
+    values = read_yaml(PARAMS)
+    values["study"] = ["simple_nn", "simple_nn_aug"]
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+
+    params, variants = resolve(str(path))
+    runs = runs_of(dict.fromkeys(variants, BASELINE)).assign(gap=0.01)
+    compared = compare(params.aggregate.comparisons, runs, {}, NUM_IMAGES)
+    assert [row.name for row in compared.rows] == ["augmentation", "first_batch_loss", "plateau", "gap_augmentation"]
+    assert compared.not_run["swish"] == "simple_nn_bn_swish is not in the study"

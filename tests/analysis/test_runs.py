@@ -1,0 +1,132 @@
+"""Reading the runs of a study: what is named is read, all of it and nothing else."""
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from ablation.analysis.runs import Spread, read_study, summarize
+from ablation.common.errors import InvalidInput
+from tests.reporting.fake_study import DIVERGED, TEST, VAL, VARIANTS, write_run, write_study
+
+
+def run_of(runs: pd.DataFrame, variant: str, seed: int) -> dict[str, Any]:
+    (row,) = runs[(runs["variant"] == variant) & (runs["seed"] == seed)].to_dict("records")
+    return {str(column): value for column, value in row.items()}
+
+
+def test_there_is_one_row_per_variant_and_seed_in_the_order_of_the_study(tmp_path: Path) -> None:
+    runs, _ = read_study(write_study(tmp_path, seeds=(2, 0)), tmp_path / "runs")
+
+    assert list(zip(runs["variant"], runs["seed"], strict=True)) == [(v, s) for v in VARIANTS for s in (2, 0)]
+    assert set(runs["data"]) == {"digits"}
+
+
+def test_a_row_holds_the_figures_of_its_run(tmp_path: Path) -> None:
+    runs, _ = read_study(write_study(tmp_path), tmp_path / "runs")
+
+    row = run_of(runs, "simple_nn", 2)
+    assert row["val_accuracy"] == 0.64
+    assert row["test_accuracy"] == 0.62
+    assert row["val_loss"] == row["test_loss"] == 2.1 / 3
+    assert row["gap"] == pytest.approx(0.02)
+    assert (row["best_epoch"], row["epochs"]) == (3, 3)
+    assert row["seconds"] == 6.0
+    assert row["images_per_second"] == 1200.0
+    assert (row["parameters"], row["multiply_adds"]) == (82_030, 1_120_000)
+    assert (row["device"], row["precision"], row["torch"]) == ("cpu", "fp32", "2.14.1")
+    assert pd.isna(row["diverged_epoch"])
+
+
+def test_only_settings_that_vary_become_columns_and_the_run_knows_its_device_better(tmp_path: Path) -> None:
+    runs, _ = read_study(write_study(tmp_path), tmp_path / "runs")
+
+    settings = list(runs.columns)[list(runs.columns).index("torch") + 1 :]
+    assert settings == ["lr", "weight_decay", "model.name", "model.batch_norm", "model.shortcut"]
+    assert run_of(runs, "lr_1e-0", 0)["lr"] == 1.0
+    assert run_of(runs, "resnet20", 0)["model.shortcut"] == "projection"
+    assert pd.isna(run_of(runs, "simple_nn", 0)["model.shortcut"])
+
+
+def test_the_curves_hold_every_epoch_of_every_run_to_the_last_bit(tmp_path: Path) -> None:
+    _, curves = read_study(write_study(tmp_path), tmp_path / "runs")
+
+    expected = [(v, s, e, a) for v in VARIANTS for s in (0, 1, 2) for e, a in enumerate(VAL[v][s], start=1)]
+    assert list(curves[["variant", "seed", "epoch", "val_accuracy"]].itertuples(index=False, name=None)) == expected
+    assert (curves["train_accuracy"] == curves["val_accuracy"] + 0.02).all()
+
+
+def test_a_diverged_run_keeps_what_was_measured(tmp_path: Path) -> None:
+    runs, curves = read_study(write_study(tmp_path), tmp_path / "runs")
+
+    assert {(v, s): run_of(runs, v, s)["diverged_epoch"] for v, s in DIVERGED} == DIVERGED
+    assert runs["diverged_epoch"].notna().sum() == len(DIVERGED)
+    first = curves[(curves["variant"] == "lr_1e-0") & (curves["seed"] == 2)]
+    assert first["val_accuracy"].to_list() == [0.1]
+    assert first[["train_loss", "val_loss"]].isna().all(axis=None)
+    assert pd.isna(run_of(runs, "lr_1e-0", 2)["test_loss"])
+
+
+def test_what_lies_on_disk_but_is_not_named_is_left_alone(tmp_path: Path) -> None:
+    params = write_study(tmp_path)
+    expected = read_study(params, tmp_path / "runs")
+    write_run(tmp_path / "runs/removed", 0, [0.99, 0.99, 0.99], 0.99)
+    write_run(tmp_path / "runs/simple_nn", 7, [0.99, 0.99, 0.99], 0.99)
+
+    actual = read_study(params, tmp_path / "runs")
+
+    pd.testing.assert_frame_equal(actual.runs, expected.runs)
+    pd.testing.assert_frame_equal(actual.curves, expected.curves)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "metrics/seed-1/run.json",
+        "metrics/seed-1/plots/metrics/val/accuracy.tsv",
+        "timing/seed-1/plots/metrics/seconds.tsv",
+        "evaluation/metrics.json",
+    ],
+)
+def test_a_missing_file_is_named(tmp_path: Path, file: str) -> None:
+    params = write_study(tmp_path)
+    path = tmp_path / "runs/simple_nn" / file
+    path.unlink()
+
+    with pytest.raises(InvalidInput) as caught:
+        read_study(params, tmp_path / "runs")
+
+    assert (
+        str(caught.value) == f"{path}: no such file, though the study names this variant and seed; dvc repro makes it"
+    )
+
+
+def test_a_seed_that_was_not_evaluated_is_named(tmp_path: Path) -> None:
+    params = write_study(tmp_path, seeds=(0, 1))
+    path = tmp_path / "runs/simple_nn/evaluation/metrics.json"
+
+    with pytest.raises(InvalidInput) as caught:
+        read_study(params.model_copy(update={"seeds": [0, 1, 5]}), tmp_path / "runs")
+
+    assert str(caught.value) == f"{path}: no seed 5; it has 0, 1; dvc repro evaluates it"
+
+
+def test_the_spread_is_the_standard_deviation_of_a_sample(tmp_path: Path) -> None:
+    summary = summarize(read_study(write_study(tmp_path), tmp_path / "runs").runs)
+
+    assert list(summary) == list(VARIANTS)
+    for variant in VARIANTS:
+        test = list(TEST[variant].values())
+        best = [max(accuracies) for accuracies in VAL[variant].values()]
+        assert summary[variant].n == 3
+        assert summary[variant].test == pytest.approx((statistics.mean(test), statistics.stdev(test)))
+        assert summary[variant].val == pytest.approx((statistics.mean(best), statistics.stdev(best)))
+
+
+def test_one_seed_has_no_spread(tmp_path: Path) -> None:
+    summary = summarize(read_study(write_study(tmp_path, seeds=(1,)), tmp_path / "runs").runs)
+
+    assert summary["simple_nn"].test == Spread(0.60, None)
+    assert summary["simple_nn"].n == 1

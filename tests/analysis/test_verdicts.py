@@ -1,0 +1,243 @@
+"""Differences over seeds and images, and what decides on them: each formula against SciPy, statsmodels or by hand."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.power import TTestPower
+from statsmodels.stats.weightstats import ttost_ind, ttost_paired
+
+from ablation.analysis.differences import (
+    CONFIDENCE,
+    Difference,
+    FloatArray,
+    cohen_dz,
+    hedges_g,
+    over_images,
+    paired,
+    welch,
+)
+from ablation.analysis.params import EqualParams, HigherParams, LowerParams, NumberParams
+from ablation.analysis.verdicts import (
+    ALPHA,
+    MAX_SEEDS,
+    POWER,
+    RULE,
+    claim_range,
+    decide,
+    detectable_distance,
+    power,
+    seeds_needed,
+)
+
+A = np.array([0.712, 0.705, 0.721, 0.709, 0.716])
+B = np.array([0.701, 0.699, 0.703, 0.712, 0.690])
+SHORT = np.array([0.69, 0.72, 0.74])
+INFINITY = np.array([math.inf])
+
+
+def one(difference: Difference) -> Difference:
+    """A family of one comparison."""
+    return Difference(*(np.atleast_1d(values) for values in difference))
+
+
+def bounds(low: float, high: float) -> tuple[FloatArray, FloatArray]:
+    return np.array([low]), np.array([high])
+
+
+def test_the_paired_difference_is_scipys() -> None:
+    expected = stats.ttest_rel(A, B)
+    interval = expected.confidence_interval(CONFIDENCE)
+    difference = one(paired(A - B, 0.0))
+
+    assert difference.mean == pytest.approx(A.mean() - B.mean())
+    assert difference.df == expected.df == 4
+    assert np.squeeze(difference.interval()) == pytest.approx([interval.low, interval.high])
+    assert decide(difference, *bounds(0.0, math.inf)).p == pytest.approx(expected.pvalue)
+
+
+@pytest.mark.parametrize("other", [B, SHORT])
+def test_welchs_difference_is_scipys(other: FloatArray) -> None:
+    expected = stats.ttest_ind(A, other, equal_var=False)
+    interval = expected.confidence_interval(CONFIDENCE)
+    difference = one(welch(A, other, 0.0))
+
+    assert difference.mean == pytest.approx(A.mean() - other.mean())
+    assert difference.df == pytest.approx(expected.df)
+    assert np.squeeze(difference.interval()) == pytest.approx([interval.low, interval.high])
+    assert decide(difference, *bounds(-math.inf, 0.0)).p == pytest.approx(expected.pvalue)
+
+
+def test_a_figure_is_tested_as_by_scipys_one_sample_test() -> None:
+    difference = one(paired(A - 0.7322, 0.0))
+
+    lower, upper = (stats.ttest_1samp(A, 0.7322 + bound).pvalue for bound in (-0.025, 0.025))
+    assert decide(difference, *bounds(-0.025, 0.025)).p == pytest.approx(max(lower, upper))
+
+
+@pytest.mark.parametrize("margin", [0.012, 0.02, 0.05])
+def test_equal_within_a_margin_is_twice_the_p_value_of_statsmodels_tost(margin: float) -> None:
+    low, high = bounds(-margin, margin)
+
+    assert decide(one(paired(A - B, 0.0)), low, high).p == pytest.approx(2 * ttost_paired(A, B, -margin, margin)[0])
+    two_sided = 2 * ttost_ind(A, SHORT, -margin, margin, usevar="unequal")[0]
+    if abs(A.mean() - SHORT.mean()) < margin:
+        assert decide(one(welch(A, SHORT, 0.0)), low, high).p == pytest.approx(two_sided)
+
+
+@pytest.mark.parametrize("low, high", [(0.0, math.inf), (-0.01, 0.01), (0.005, 0.02), (-0.05, 0.05), (0.02, 0.1)])
+def test_alone_a_claim_is_decided_where_the_interval_lies_within_its_range_or_without(low: float, high: float) -> None:
+    for difference in (one(paired(A - B, 0.0)), one(welch(A, B, 0.0)), one(welch(A, SHORT, 0.0))):
+        (interval_low,), (interval_high,) = difference.interval()
+        within = low < interval_low and interval_high < high
+        without = interval_high < low or high < interval_low
+        expected = "supported" if within else "contradicted" if without else "undecided"
+        assert decide(difference, *bounds(low, high)).verdicts == [expected]
+
+
+def test_a_difference_on_the_bound_is_undecided() -> None:
+    difference = Difference(np.array([0.0]), np.array([1e-6]), np.array([4.0]))
+
+    decisions = decide(difference, np.array([0.0]), INFINITY)
+    assert decisions.verdicts == ["undecided"]
+    assert decisions.p == 1
+
+
+def test_holms_correction_is_over_the_family() -> None:
+    p = np.array([0.04, 0.001, 0.03, 0.012])
+    t = stats.t.isf(p / 2, 4)
+    family = Difference(t * np.array([1, 1, -1, -1]), np.ones(4), np.full(4, 4.0))
+
+    decisions = decide(family, np.zeros(4), np.full(4, math.inf))
+
+    # by hand, from the smallest: 4 * 0.001, 3 * 0.012, 2 * 0.03, then 0.04, which may not fall below the one before
+    assert decisions.p == pytest.approx(p)
+    assert decisions.p_holm == pytest.approx([0.06, 0.004, 0.06, 0.036])
+    assert decisions.level == pytest.approx([0.05, 0.05 / 4, 0.05 / 2, 0.05 / 3])
+    assert decisions.verdicts == ["undecided", "supported", "undecided", "contradicted"]
+
+
+def test_equal_seeds_count_as_a_spread_of_one_image() -> None:
+    resolution = 1 / 5000
+    difference = paired(np.full(3, -0.0028), resolution)
+
+    assert difference.standard_error == pytest.approx(resolution / math.sqrt(3))
+    low, high = difference.interval()
+    assert high - low == pytest.approx(2 * 4.302653 * resolution / math.sqrt(3))
+    apart = welch(np.full(3, 0.1), np.full(2, 0.1), resolution)
+    assert apart.standard_error == pytest.approx(resolution * math.sqrt(1 / 3 + 1 / 2))
+    assert np.isfinite(apart.df)
+
+
+def test_effect_sizes() -> None:
+    differences = A - B
+    assert cohen_dz(differences) == pytest.approx(stats.ttest_rel(A, B).statistic / math.sqrt(5))
+    pooled = math.sqrt((4 * A.var(ddof=1) + 2 * SHORT.var(ddof=1)) / 6)
+    assert hedges_g(A, SHORT) == pytest.approx((A.mean() - SHORT.mean()) / pooled * (1 - 3 / (4 * 6 - 1)), rel=1e-3)
+    assert cohen_dz(np.full(3, 0.01)) is None
+    assert hedges_g(np.full(3, 0.1), np.full(2, 0.2)) is None
+
+
+def test_what_a_claim_allows() -> None:
+    assert claim_range(HigherParams(name="higher"), True) == (0, math.inf)
+    assert claim_range(LowerParams(name="lower"), True) == (-math.inf, 0)
+    assert claim_range(EqualParams(name="equal", margin=0.01), True) == (-0.01, 0.01)
+    number = NumberParams(name="number", value=0.16, tolerance=0.03)
+    assert claim_range(number, True) == pytest.approx((0.13, 0.19))
+    assert claim_range(number, False) == (-0.03, 0.03)
+
+
+@pytest.mark.parametrize("num_seeds, level", [(2, 0.05), (3, 0.05), (3, 0.01), (5, 0.05), (5, 0.01), (30, 0.0125)])
+def test_the_detectable_distance_is_found_with_80_percent_power(num_seeds: int, level: float) -> None:
+    detectable = detectable_distance(0.004, num_seeds - 1.0, level)
+
+    # Second route: SciPy's noncentral t. statsmodels' solver agrees where it converges.
+    critical = stats.t.isf(level / 2, num_seeds - 1)
+    assert stats.nct.sf(critical, num_seeds - 1, detectable / 0.004) == pytest.approx(POWER, abs=1e-6)
+    if num_seeds >= 5:
+        solved = TTestPower().solve_power(nobs=num_seeds, alpha=level, power=POWER)
+        assert detectable == pytest.approx(solved * 0.004 * math.sqrt(num_seeds), rel=1e-4)
+
+
+@pytest.mark.parametrize("effect", [0.15, 0.4, 1.0, 2.0])
+@pytest.mark.parametrize("level", [0.05, 0.0125])
+def test_the_seeds_needed_are_those_of_statsmodels(effect: float, level: float) -> None:
+    spread = 0.006
+    needed = seeds_needed(effect * spread, spread / math.sqrt(3), 2.0, 3, level)
+
+    assert needed == math.ceil(TTestPower().solve_power(effect_size=effect, alpha=level, power=POWER))
+
+
+def test_the_seeds_needed_by_welch_find_the_difference_with_80_percent_power() -> None:
+    num_seeds, sds, distance = 3, np.array([0.004, 0.012]), 0.01
+    squared = sds**2 / num_seeds
+    df = squared.sum() ** 2 / (squared**2 / (num_seeds - 1)).sum()
+    needed = seeds_needed(distance, math.sqrt(squared.sum()), df, num_seeds, 0.05)
+    assert needed is not None
+
+    rng = np.random.default_rng(0)
+    variant, baseline = (rng.normal(0, sd, (4000, needed)) for sd in sds)
+    found = stats.ttest_ind(variant + distance, baseline, axis=1, equal_var=False).pvalue < 0.05
+    assert found.mean() == pytest.approx(POWER, abs=0.06)  # whole seeds: up to one too many
+
+
+def test_seeds_needed_are_more_than_there_were_and_end_at_the_most() -> None:
+    assert seeds_needed(1.0, 1e-9, 4.0, 5, 0.05) == 6
+    assert seeds_needed(1e-6, 0.01, 4.0, 5, 0.05) is None
+    assert seeds_needed(0.0, 0.01, 4.0, 5, 0.05) is None
+
+
+def test_power_is_one_where_statsmodels_loses_it() -> None:
+    assert (power(np.geomspace(20, 1e5, 2000), 4.0, 0.05) > 0.999).all()
+
+
+def test_the_rule_names_the_figures_it_is_computed_with() -> None:
+    for figure in (
+        f"{CONFIDENCE:.0%} t interval".replace("%", " %"),
+        f"p < {ALPHA}",
+        f"{POWER:.0%}".replace("%", " %"),
+    ):
+        assert figure in RULE
+    assert MAX_SEEDS == 1000
+
+
+def test_one_seed_over_images_is_mcnemars_exact_test() -> None:
+    rng = np.random.default_rng(0)
+    baseline = rng.random((1, 2000)) < 0.7
+    variant = np.where(rng.random((1, 2000)) < 0.1, rng.random((1, 2000)) < 0.8, baseline)
+    images = over_images(variant, baseline)
+
+    gained, lost = int((variant & ~baseline).sum()), int((baseline & ~variant).sum())
+    assert images.num_images == 2000
+    assert images.mean == pytest.approx((gained - lost) / 2000)
+    assert images.p == pytest.approx(stats.binomtest(gained, gained + lost).pvalue)
+
+
+def test_the_interval_over_images_is_scipys_bootstrap() -> None:
+    rng = np.random.default_rng(1)
+    variant, baseline = rng.random((3, 1000)) < 0.72, rng.random((2, 1000)) < 0.7
+    images = over_images(variant, baseline)
+
+    differences = variant.mean(axis=0) - baseline.mean(axis=0)
+    expected = stats.bootstrap((differences,), np.mean, method="percentile", rng=2, batch=1000).confidence_interval
+    assert images.interval == pytest.approx((expected.low, expected.high), abs=1e-3)
+    assert images.p == pytest.approx(stats.ttest_1samp(differences, 0).pvalue)
+
+
+def test_several_seeds_over_images_agree_with_mcnemars_large_sample_test_where_both_apply() -> None:
+    rng = np.random.default_rng(3)
+    baseline = rng.random((1, 5000)) < 0.7
+    variant = np.where(rng.random((1, 5000)) < 0.1, rng.random((1, 5000)) < 0.71, baseline)
+    once, twice = over_images(variant, baseline), over_images(variant.repeat(2, 0), baseline.repeat(2, 0))
+
+    discordant = [[0, (variant & ~baseline).sum()], [(baseline & ~variant).sum(), 0]]
+    assert twice.p == pytest.approx(mcnemar(discordant, exact=False, correction=False).pvalue, rel=0.05)
+    assert twice.interval == once.interval
+
+
+def test_networks_right_on_the_same_images_have_no_interval_over_images() -> None:
+    same = np.random.default_rng(0).random((1, 500)) < 0.5
+    assert over_images(same, same) == (500, 0.0, None, 1.0)
+    assert over_images(same.repeat(2, 0), same.repeat(2, 0)) == (500, 0.0, None, None)
