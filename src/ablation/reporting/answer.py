@@ -1,0 +1,100 @@
+"""What the study answers, in a paragraph, and results/report.md, the page as a comment on a pull request."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from ablation.analysis.comparisons import Comparison, Comparisons
+from ablation.analysis.differences import mean_interval
+from ablation.analysis.params import ComparisonParams, ReportParams
+from ablation.analysis.runs import summarize
+from ablation.reporting.comparison_tables import claim_text, effect_text, is_loss, seeds_text, title_text
+from ablation.reporting.style import num_seeds
+from ablation.reporting.tables import data_name, warning
+
+
+def best_first(runs: pd.DataFrame) -> list[str]:
+    """The variants by mean test accuracy."""
+    summary = summarize(runs)
+    return sorted(summary, key=lambda name: -summary[name].test.mean)
+
+
+def accuracy_text(values: "pd.Series[float]", num_images: int | None) -> str:
+    """Mean of accuracies over seeds and half of its 95 % interval, in percent; the mean alone where there is none."""
+    interval = mean_interval(np.array(values, dtype=np.float64), 1 / num_images if num_images else 0.0)
+    spread = "" if interval is None else f" ± {50 * (interval[1] - interval[0]):.2f}"
+    return f"{100 * values.mean():.2f}{spread}"
+
+
+def sentences(
+    params: ReportParams, runs: pd.DataFrame, compared: Comparisons, num_images: Mapping[str, int]
+) -> list[str]:
+    """The answer: the best variant, how the study's claims fared, and the largest effect that is certain."""
+    best = best_first(runs)[0]
+    accuracy = accuracy_text(runs[runs["variant"] == best]["test_accuracy"], num_images.get("test_accuracy"))
+    interval = " (mean and 95 % interval)" if "±" in accuracy else ""
+    num_variants = runs["variant"].nunique()
+    said = [
+        f"Of {num_variants} variant{'s' if num_variants > 1 else ''} with {num_seeds(runs)} each on "
+        f"{data_name(params.label)}, {best} is the most accurate: {accuracy} % of the test images{interval}."
+    ]
+    by_verdict = {
+        verdict: [row for row in compared.rows if row.verdict == verdict]
+        for verdict in ("supported", "contradicted", "undecided")
+    }
+    counts = ", ".join(f"{len(rows)} {verdict}" for verdict, rows in by_verdict.items())
+    left_out = f"; {len(compared.not_run)} more were not run" if compared.not_run else ""
+    said.append(f"Claims of the study tested: {len(compared.rows)}, of them {counts}{left_out}.")
+    if by_verdict["contradicted"]:
+        claims = [
+            f"{title_text(row)} (claimed {claim_text(params.comparisons[row.name])}, difference {effect_text(row)})"
+            for row in by_verdict["contradicted"]
+        ]
+        said.append(f"Contradicted: {'; '.join(claims)}.")
+    effects = [row for row in by_verdict["supported"] if row.claim in ("higher", "lower") and not is_loss(row.metric)]
+    if effects:
+        largest = max(effects, key=lambda row: abs(row.difference))
+        said.append(f"The largest effect claimed and supported: {title_text(largest)}, {effect_text(largest)} points.")
+    if runs["seed"].nunique() == 1:
+        said.append("With one seed no claim can be decided: nobody knows how far another run would differ.")
+    return said
+
+
+def comment(params: ReportParams, runs: pd.DataFrame, compared: Comparisons, num_images: Mapping[str, int]) -> str:
+    """results/report.md."""
+    accuracies = [
+        {
+            "variant": name,
+            "n": str(len(runs[runs["variant"] == name])),
+            "test accuracy, %": accuracy_text(
+                runs[runs["variant"] == name]["test_accuracy"], num_images.get("test_accuracy")
+            ),
+        }
+        for name in best_first(runs)
+    ]
+    order = ["contradicted", "supported", "undecided"]
+    said = " ".join(sentences(params, runs, compared, num_images))
+    parts = [f"## Ablation on {data_name(params.label)}\n", warning(params.label) + said]
+    parts += ["", _folded(f"Accuracy of {len(accuracies)} variants, best first: mean ± 95 % interval", accuracies)]
+    if compared.rows:
+        verdicts = [
+            _verdict(row, params.comparisons) for row in sorted(compared.rows, key=lambda row: order.index(row.verdict))
+        ]
+        parts.append(_folded(f"{len(verdicts)} claims tested", verdicts))
+    return "\n".join(parts) + "Charts, statements and the rule: `results/report.html`.\n"
+
+
+def _verdict(row: Comparison, comparisons: Mapping[str, ComparisonParams]) -> dict[str, str]:
+    return {
+        "answer": row.answer,
+        "comparison": title_text(row),
+        "claim": claim_text(comparisons[row.name]),
+        "effect [95 %]": effect_text(row),
+        "n": seeds_text(row),
+    }
+
+
+def _folded(summary: str, rows: list[dict[str, str]]) -> str:
+    table = pd.DataFrame(rows).to_markdown(index=False, tablefmt="pipe", disable_numparse=True)
+    return f"<details><summary>{summary}</summary>\n\n{table}\n\n</details>\n"

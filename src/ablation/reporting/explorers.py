@@ -1,0 +1,113 @@
+"""Charts of one or two variants that a reader of the page chooses, by the page's own input elements."""
+
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from ablation.analysis.classes import Classes
+from ablation.reporting.figures import FEW_EPOCHS, curve_lines
+from ablation.reporting.style import COLORS, CROSS, DASHES, ONE_SEED, by_split, finish, num_seeds
+from ablation.reporting.tables import data_name
+
+WHOLE = "datum.value % 1 ? '' : datum.value"
+SHOWN = ["#0072b2", "#d55e00"]  # the first and the second variant chosen
+
+
+def curves(
+    runs: pd.DataFrame, series: pd.DataFrame, label: str, first: alt.Parameter, second: alt.Parameter
+) -> alt.TopLevelMixin:
+    """Learning curves of two variants, as figures.learning_curves draws them; the parameters `first` and `second`."""
+    lines = curve_lines(runs, series).drop(columns=["panel", "sd"])
+    lines["epochs"] = lines.groupby("variant")["epoch"].transform("max")
+    for column in ("accuracy", "low", "high"):
+        lines[column] = lines[column].round(4)
+    names = alt.Legend(
+        title=None, orient="top", columns=1, symbolType="stroke", labelExpr="datum.label == 'first' ? first : second"
+    )
+    color = alt.Color("chosen:N", scale=alt.Scale(domain=["first", "second"], range=SHOWN), legend=names)
+    y: dict[str, Any] = {"title": None, "scale": alt.Scale(zero=False), "axis": alt.Axis(format="%")}
+    base = (
+        alt.Chart(lines)
+        .transform_filter("datum.variant == first || datum.variant == second")
+        .transform_calculate(chosen="datum.variant == first ? 'first' : 'second'")
+        .encode(
+            x=alt.X("epoch:Q", axis=alt.Axis(grid=False, labelExpr=WHOLE)), color=color, detail=["line:N", "split:N"]
+        )
+    )
+    caption = "One seed per variant, so no spread is known."
+    if runs["seed"].nunique() > 1:
+        caption = f"Mean over {num_seeds(runs)}, and a band of ± 1 standard deviation."
+        caption += " A variant of which a seed diverged has a line for each." if lines["diverged"].any() else ""
+    caption += " × the seed diverged." if lines["diverged"].any() else ""
+    tooltip = [alt.Tooltip(f"{name}:N") for name in ("variant", "split", "epoch")]
+    tooltip.append(alt.Tooltip("accuracy:Q", format=".2%"))
+    chart = alt.layer(
+        base.transform_filter("isValid(datum.low)").mark_area(opacity=0.2).encode(y=alt.Y("low:Q", **y), y2="high:Q"),
+        base.mark_line(strokeWidth=1.6).encode(
+            y=alt.Y("accuracy:Q", **y), strokeDash=by_split(alt.StrokeDash, DASHES, ["val", "train"]), tooltip=tooltip
+        ),
+        base.transform_filter(f"datum.epochs <= {FEW_EPOCHS}")
+        .mark_point(filled=True, size=24, opacity=1)
+        .encode(y=alt.Y("accuracy:Q", **y), tooltip=tooltip),
+        base.transform_filter("datum.diverged").mark_point(**CROSS).encode(y=alt.Y("accuracy:Q", **y)),
+    )
+    return finish(
+        chart.add_params(first, second).properties(width="container", height=320),
+        f"Accuracy by epoch: {data_name(label)}",
+        caption,
+    )
+
+
+def per_class(classes: Classes, label: str, variant: alt.Parameter) -> alt.TopLevelMixin:
+    """Test accuracy on each class of one variant; the parameter is `variant`."""
+    order = classes.accuracy["class"].drop_duplicates().to_list()
+    base = (
+        alt.Chart(classes.accuracy)
+        .transform_filter("datum.variant == variant")
+        .encode(y=alt.Y("class:N", sort=order, title=None, axis=alt.Axis(grid=True, bandPosition=0.5)))
+    )
+    x: dict[str, Any] = {"title": None, "scale": alt.Scale(domain=[0, 1]), "axis": alt.Axis(format="%", tickCount=5)}
+    means = base.transform_aggregate(mean="mean(accuracy)", groupby=["class"])
+    dots = base.mark_point(**(ONE_SEED | {"size": 22}), color=COLORS["test"])
+    points = means.mark_point(filled=True, size=70, opacity=1, color=COLORS["test"])
+    chart = alt.layer(
+        dots.encode(x=alt.X("accuracy:Q", **x)),
+        points.encode(x=alt.X("mean:Q", **x), tooltip=["class:N", alt.Tooltip("mean:Q", format=".2%")]),
+    )
+    return finish(
+        chart.add_params(variant).properties(width="container", height=300),
+        f"Test accuracy by class: {data_name(label)}",
+        "Large point: mean over seeds; small point: one seed.",
+    )
+
+
+def confusion(classes: Classes, label: str, variant: alt.Parameter) -> alt.TopLevelMixin:
+    """Share of each class's test images by prediction, of one variant; the parameter is `variant`."""
+    counts = classes.confusion
+    order = counts["label"].drop_duplicates().to_list()
+    totals = counts.groupby(["variant", "label"])["count"].transform("sum")
+    cells = counts.assign(share=(counts["count"] / totals).round(4))
+    base = (
+        alt.Chart(cells)
+        .transform_filter("datum.variant == variant")
+        .encode(
+            x=alt.X("prediction:N", sort=order, title="prediction", axis=alt.Axis(labelAngle=-45)),
+            y=alt.Y("label:N", sort=order, title="label"),
+        )
+    )
+    scale = alt.Scale(type="sqrt", domain=[0, 1], range=["#ffffff", "#08306b"], interpolate="rgb")
+    tooltip = ["label:N", "prediction:N", "count:Q", alt.Tooltip("share:Q", format=".1%")]
+    ink = alt.condition("datum.share > 0.3", alt.value("white"), alt.value("#222"))
+    chart = alt.layer(
+        base.mark_rect().encode(color=alt.Color("share:Q", scale=scale, legend=None), tooltip=tooltip),
+        base.transform_filter("datum.share >= 0.005")
+        .transform_calculate(percent="format(100 * datum.share, '.0f')")
+        .mark_text(fontSize=10)
+        .encode(text="percent:N", color=ink),
+    )
+    return finish(
+        chart.add_params(variant).properties(width="container", height=320),
+        f"Confusion matrix: {data_name(label)}",
+        "Percent of the test images of each label, all seeds together; nothing where it is under half a percent.",
+    )

@@ -1,0 +1,97 @@
+"""The comparisons as a forest plot: every effect with its interval, against what the study claims."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from ablation.analysis.comparisons import Comparison
+from ablation.analysis.params import ComparisonParams
+from ablation.reporting.comparison_tables import claim_text, effect_text, is_loss, title_text
+from ablation.reporting.style import FAINT, VERDICT_COLORS, VERDICT_SHAPES, VERDICTS, finish
+from ablation.reporting.tables import data_name
+
+TICKS = [-100, -30, -10, -3, -1, 0, 1, 3, 10, 30, 100]
+SIGNED = "datum.value ? format(datum.value, '+~g') : '0'"
+NUMBERS = ["difference", "low", "high", "claim_low", "claim_high"]
+SUBTITLE = [
+    "Point: difference from the baseline, or from the figure reported; bar: 95 % confidence interval over seeds.",
+    "Grey band: what the study claims.",
+]
+
+
+def groups(rows: Sequence[Comparison]) -> dict[str, list[Comparison]]:
+    """The comparisons of each forest plot, by the plot's name; none is empty."""
+    parts = {
+        "forest": [row for row in rows if not is_loss(row.metric)],
+        "forest_loss": [row for row in rows if is_loss(row.metric)],
+    }
+    return {name: part for name, part in parts.items() if part}
+
+
+def forest(
+    rows: Sequence[Comparison], comparisons: Mapping[str, ComparisonParams], label: str, on_page: bool = False
+) -> alt.TopLevelMixin:
+    """`rows` from top to bottom: all of accuracies, in percentage points, or all of losses, in nats.
+
+    Points are on a symmetric log axis, linear within a point of zero: one study has effects of 0.1 and of 60 points.
+    Each row's name is above its bar, so that the plot fits a phone.
+    """
+    losses = is_loss(rows[0].metric)
+    table = _table(rows, comparisons, scale=1 if losses else 100)
+    numbers = table[NUMBERS].to_numpy(dtype=np.float64)
+    least, most = min(0.0, float(np.nanmin(numbers))), max(0.0, float(np.nanmax(numbers)))
+    margin = 0.05 * (most - least)
+    domain = [least - margin, most + margin]
+    table["band_low"] = table["claim_low"].fillna(domain[0])
+    table["band_high"] = table["claim_high"].fillna(domain[1])
+    axis: dict[str, Any] = {
+        "title": "nats" if losses else "percentage points (symmetric log scale)",
+        "scale": alt.Scale(domain=domain, nice=False)
+        if losses
+        else alt.Scale(type="symlog", constant=1, domain=domain, nice=False),
+        "axis": alt.Axis(labelExpr=SIGNED, tickCount=5)
+        if losses
+        else alt.Axis(labelExpr=SIGNED, values=[tick for tick in TICKS if domain[0] <= tick <= domain[1]]),
+    }
+    y = alt.Y("name:N", sort=table["name"].to_list(), axis=None)
+    tooltip = [alt.Tooltip(f"{name}:N") for name in ("title", "claim", "effect", "seeds", "answer")]
+    legend = alt.Legend(title=None, orient="top")
+    color = alt.Color("verdict:N", scale=alt.Scale(domain=VERDICTS, range=VERDICT_COLORS), legend=legend)
+    shape = alt.Shape("verdict:N", scale=alt.Scale(domain=VERDICTS, range=VERDICT_SHAPES), legend=legend)
+    base = alt.Chart(table).encode(y=y)
+    band = base.mark_bar(color="#e4e4e4", height=16, yOffset=8)
+    bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2, yOffset=8)
+    points = base.mark_point(filled=True, size=70, opacity=1, yOffset=8)
+    names = base.mark_text(align="left", dy=-8, fontSize=11, color="#222")
+    zero = alt.Chart(pd.DataFrame({"zero": [0]})).mark_rule(strokeDash=[2, 3], color=FAINT)
+    chart = alt.layer(
+        band.encode(x=alt.X("band_low:Q", **axis), x2="band_high:Q"),
+        zero.encode(x=alt.X("zero:Q", **axis)),
+        bars.encode(x=alt.X("low:Q", **axis), x2="high:Q", color=color),
+        points.encode(x=alt.X("difference:Q", **axis), color=color, shape=shape, tooltip=tooltip),
+        names.encode(x=alt.value(2), text="title:N"),
+    ).properties(width="container" if on_page else 620, height=36 * len(table))
+    what = "Loss of the first batch" if losses else "Effects"
+    return finish(chart, f"{what} against what the study claims: {data_name(label)}", SUBTITLE)
+
+
+def _table(rows: Sequence[Comparison], comparisons: Mapping[str, ComparisonParams], scale: int) -> pd.DataFrame:
+    table = pd.DataFrame(
+        [
+            {
+                "name": row.name,
+                "title": title_text(row).removesuffix(" (in nats)"),
+                "claim": claim_text(comparisons[row.name]),
+                "effect": effect_text(row),
+                "seeds": row.num_seeds,
+                "answer": row.answer,
+                "verdict": row.verdict,
+                **{key: getattr(row, key) for key in NUMBERS},
+            }
+            for row in rows
+        ]
+    )
+    return table.assign(**{key: table[key].astype(float) * scale for key in NUMBERS})

@@ -1,0 +1,109 @@
+"""The ablation as tables: for people (Markdown, terminal), for DVC (metrics, plots)."""
+
+from typing import Any
+
+import pandas as pd
+
+from ablation.analysis.params import ReportParams
+from ablation.analysis.runs import Spread, summarize
+
+OFFICIAL = "cifar10"  # data/params.py keeps this label for the official archive
+SWEEP_COLUMNS = ["sweep", "title", "setting", "value", "position", "variant", "seed", "data"]
+SWEEP_COLUMNS += ["val_accuracy", "test_accuracy", "diverged_epoch"]
+LEGEND = """
+Accuracy: mean ± standard deviation over n seeds, each with the weights of its best validation epoch, which is why the
+validation accuracy flatters. Multiply-adds: forward pass of one image. Seconds: training of one seed, mean over seeds.
+"""
+
+
+def data_name(label: str) -> str:
+    """What the data are, in words that nobody takes for the official data unless they are: for titles and headings."""
+    return "official CIFAR-10" if label == OFFICIAL else f"{label}, not official CIFAR-10"
+
+
+def warning(label: str) -> str:
+    """A paragraph of Markdown that other data than the official ones need; else nothing."""
+    if label == OFFICIAL:
+        return ""
+    return f"> **These are {label}, not official CIFAR-10. Nothing here compares with published CIFAR-10 results.**\n\n"
+
+
+def metrics(runs: pd.DataFrame) -> dict[str, Any]:
+    """Accuracy per variant for DVC: {variant: {"val": {"mean", "sd"}, "test": {"mean", "sd"}, "n"}}.
+
+    Means and sample standard deviations over seeds, to 4 decimals; sd is None with one seed.
+    """
+    return {
+        variant: {"val": _rounded(summary.val), "test": _rounded(summary.test), "n": summary.n}
+        for variant, summary in summarize(runs).items()
+    }
+
+
+def markdown(runs: pd.DataFrame, label: str) -> str:
+    """The ablation table as a Markdown page, one row per variant in the order of the study."""
+    return f"# Ablation on {data_name(label)}\n\n{warning(label)}{_table(runs, 'pipe')}\n{LEGEND}"
+
+
+def text(runs: pd.DataFrame, label: str) -> str:
+    """The same table for a terminal, under a line that names the data."""
+    return f"Ablation on {data_name(label)}\n\n{_table(runs, 'simple')}\n"
+
+
+def percent(accuracy: Spread) -> str:
+    """Mean ± standard deviation in percent; the mean alone where there is no deviation."""
+    return f"{100 * accuracy.mean:.2f}" + (f" ± {100 * accuracy.sd:.2f}" if accuracy.sd is not None else "")
+
+
+def divergences(runs: pd.DataFrame) -> str:
+    """Which of a variant's seeds diverged at which epoch, or nothing."""
+    diverged = runs.dropna(subset="diverged_epoch").groupby("diverged_epoch")["seed"]
+    return "; ".join(
+        f"diverged at epoch {epoch} (seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))})"
+        for epoch, seeds in diverged
+    )
+
+
+def sweep_points(params: ReportParams, runs: pd.DataFrame) -> pd.DataFrame:
+    """One row per sweep, variant in the study and seed, for the sweeps that have two values or more.
+
+    `position` is where `value` stands on a log axis: 0, which has no place there, takes one a decade left of the
+    smallest other value.
+    """
+    sweeps = [pd.DataFrame(columns=SWEEP_COLUMNS)]
+    for name, sweep in params.sweeps.items():
+        values = {
+            variant: params.variants[variant][sweep.setting] for variant in sweep.variants if variant in params.variants
+        }
+        if len(set(values.values())) < 2:
+            continue
+        points = runs[runs["variant"].isin(values)].assign(sweep=name, title=sweep.title, setting=sweep.setting)
+        points["value"] = points["variant"].map(values).astype(float)
+        smallest = points["value"].where(points["value"] > 0).min()
+        points["position"] = points["value"].where(points["value"] > 0, smallest / 10)
+        sweeps.append(points.sort_values(["value", "variant", "seed"])[SWEEP_COLUMNS])
+    return pd.concat(sweeps[1:] or sweeps, ignore_index=True)
+
+
+def _table(runs: pd.DataFrame, layout: str) -> str:
+    """One row per variant, laid out as one of the formats of tabulate, which pandas calls."""
+    rows = []
+    for variant, summary in summarize(runs).items():
+        group = runs[runs["variant"] == variant]
+        rows.append(
+            {
+                "variant": variant,
+                "n": str(summary.n),
+                "val accuracy, %": percent(summary.val),
+                "test accuracy, %": percent(summary.test),
+                "parameters": f"{group['parameters'].iloc[0]:,}",
+                "multiply-adds, M": f"{group['multiply_adds'].iloc[0] / 1e6:.2f}",
+                "seconds": f"{group['seconds'].mean():.1f}",
+                "notes": divergences(group),
+            }
+        )
+    alignment = ["left", *["right"] * 6, "left"]
+    return str(pd.DataFrame(rows).to_markdown(index=False, tablefmt=layout, colalign=alignment, disable_numparse=True))
+
+
+def _rounded(accuracy: Spread) -> dict[str, float | None]:
+    return {"mean": round(accuracy.mean, 4), "sd": None if accuracy.sd is None else round(accuracy.sd, 4)}

@@ -1,0 +1,87 @@
+"""Stage aggregate, as DVC calls it in the project's root."""
+
+import json
+import runpy
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from ablation.analysis.runs import read_study
+from tests.reporting.fake_study import COMPARISONS, VARIANTS, write_run, write_study
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def aggregate() -> None:
+    runpy.run_path(str(ROOT / "stages/aggregate.py"), run_name="__main__")
+
+
+def test_every_output_of_the_stage_is_written(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    params = write_study(workspace)
+    write_run(workspace / "runs/removed", 0, [0.99, 0.99, 0.99], 0.99)
+
+    aggregate()
+
+    stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["aggregate"]
+    for path in stage["outs"] + stage["metrics"]:
+        assert (workspace / path).exists(), path
+    runs, curves = read_study(params, workspace / "runs")
+    for name, frame in (("ablation", runs), ("curves", curves)):
+        written = pd.read_csv(f"results/{name}.csv")
+        assert list(written) == list(frame)
+        assert written["variant"].to_list() == frame["variant"].to_list()
+        numbers = list(frame.select_dtypes("number"))
+        pd.testing.assert_frame_equal(written[numbers], frame[numbers], check_dtype=False)
+    assert pd.read_csv("results/comparisons.csv")["answer"].to_list() == [row[-1] for row in COMPARISONS.values()]
+    assert "## Comparisons with what the study claims" in Path("results/ablation.md").read_text()
+    assert list(json.loads(Path("results/summary.json").read_text())) == list(VARIANTS)
+
+    pictures = ["learning_curves", "accuracy", "cost", "forest", "forest_loss", "sweep_learning_rate", "sweep_l2"]
+    assert sorted(path.stem for path in Path("results/figures").iterdir()) == sorted(pictures)
+    for name in pictures:
+        with Image.open(f"results/figures/{name}.png") as picture:
+            assert picture.convert("RGB").getcolors(10) is None, "it has no more than 10 colours"
+
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "Ablation on digits, not official CIFAR-10"
+    assert [line for line in printed if "figure: " in line] == [f"figure: results/figures/{n}.png" for n in pictures]
+    assert printed[printed.index("Comparisons with what the study claims") - 1] == ""
+    assert printed[-1] == "not run: 1 of 7, see results/ablation.md"
+    assert not [line for line in printed if "removed" in line]
+
+
+def test_a_sweep_with_one_value_is_skipped_with_a_note(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_study(workspace)
+    path = workspace / "configs/aggregate.yaml"
+    settings = yaml.safe_load(path.read_text())
+    del settings["variants"]["l2_0"]
+    path.write_text(yaml.safe_dump(settings, sort_keys=False))
+
+    aggregate()
+
+    note = "note: no figure of the sweep l2: fewer than two of its values are in the study"
+    assert note in capsys.readouterr().out.splitlines()
+    assert not Path("results/figures/sweep_l2.png").exists()
+
+
+def test_a_missing_file_ends_the_stage_with_one_line(workspace: Path) -> None:
+    write_study(workspace)
+    (workspace / "runs/resnet20/metrics/seed-2/run.json").unlink()
+
+    with pytest.raises(SystemExit) as caught:
+        aggregate()
+
+    assert str(caught.value.code) == (
+        "error: runs/resnet20/metrics/seed-2/run.json: no such file, "
+        "though the study names this variant and seed; dvc repro makes it"
+    )
+    assert not Path("results").exists()

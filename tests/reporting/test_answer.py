@@ -1,0 +1,105 @@
+"""The answer in a paragraph, the study's statements, and the comment on a pull request."""
+
+import dataclasses
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from ablation.analysis.comparisons import Comparisons
+from ablation.reporting import answer, statements
+from ablation.reporting.page import Report
+
+PARAMS = Path(__file__).parents[2] / "params.yaml"
+
+
+def said(report: Report) -> list[str]:
+    return answer.sentences(report.params, report.runs, report.compared, report.num_images)
+
+
+def test_the_answer_names_the_best_the_contradicted_and_the_largest_effect(report: Report) -> None:
+    # By hand: test accuracies 0.90, 0.90, 0.93 of resnet20; 4.303 * 0.01732 / sqrt 3 = 0.0430.
+    assert said(report) == [
+        "Of 4 variants with 3 seeds each on digits, not official CIFAR-10, resnet20 is the most accurate: "
+        "91.00 ± 4.30 % of the test images (mean and 95 % interval).",
+        "Claims of the study tested: 6, of them 2 supported, 1 contradicted, 3 undecided; 1 more were not run.",
+        "Contradicted: Title of l2_too_strong (claimed lower, difference +8.00 [+3.03, +12.97]).",
+        "The largest effect claimed and supported: Title of skip_connections, +29.00 [+26.52, +31.48] points.",
+    ]
+
+
+def test_one_seed_decides_nothing_and_has_no_interval(one_seed_report: Report) -> None:
+    first, second, last = said(one_seed_report)
+
+    assert first.endswith("resnet20 is the most accurate: 90.00 % of the test images.")
+    assert "0 supported, 0 contradicted, 6 undecided" in second
+    assert last == "With one seed no claim can be decided: nobody knows how far another run would differ."
+
+
+def test_equal_accuracies_have_the_interval_of_one_image() -> None:
+    equal = pd.Series([0.1, 0.1, 0.1])
+
+    assert answer.accuracy_text(equal, 100) == "10.00 ± 2.48"  # 4.303 * 0.01 / sqrt 3
+    assert answer.accuracy_text(equal, None) == "10.00"
+
+
+def test_the_comment_has_the_answer_and_folded_tables(report: Report) -> None:
+    page = answer.comment(report.params, report.runs, report.compared, report.num_images)
+
+    assert page.startswith(
+        "## Ablation on digits, not official CIFAR-10\n\n> **These are digits, not official CIFAR-10."
+    )
+    assert " ".join(said(report)) in page
+    assert page.count("<details>") == page.count("</details>") == 2
+    ranked = [line.split("|")[1].strip() for line in page.splitlines() if line.startswith("|") and "±" in line][:4]
+    assert ranked == ["resnet20", "l2_0", "simple_nn", "lr_1e-0"]
+    answers = [line.split("|")[1].split()[0] for line in page.splitlines() if "| Title of" in line]
+    assert answers == ["contradicted", *["supported"] * 2, *["undecided"] * 3]
+
+
+def test_a_comment_without_comparisons_has_one_table(report: Report) -> None:
+    page = answer.comment(report.params, report.runs, Comparisons([], {}), report.num_images)
+
+    assert page.count("<details>") == 1
+    assert "Claims of the study tested: 0, of them 0 supported" in page
+
+
+def test_each_statement_has_the_answer_of_its_comparisons(report: Report) -> None:
+    findings = statements.findings(report.compared)
+
+    assert [finding.number for finding in findings] == list(range(1, 13))
+    answers = {finding.number: finding.answer for finding in findings if finding.answer != "not measured yet"}
+    assert answers == {3: "not run", 5: "not run", 10: "supported", 11: "supported", 12: "contradicted"}
+    by_number = {finding.number: finding for finding in findings}
+    assert by_number[10].evidence == ["Title of skip_connections: +29.00 [+26.52, +31.48], n = 3: supported"]
+    assert by_number[5].evidence == ["dropout_l2 was not run: it is not in aggregate.comparisons of params.yaml"]
+    assert by_number[1].evidence == [] and by_number[1].missing.startswith("the mean of batch norm's outputs")
+
+
+def test_a_statement_is_supported_only_by_all_of_its_comparisons(report: Report) -> None:
+    rows = {row.name: row for row in report.compared.rows}
+
+    def answered(run: dict[str, str], not_run: dict[str, str]) -> str:
+        """Statement 12, with the verdict of one of the rows above for each of its comparisons."""
+        compared = [dataclasses.replace(rows[like], name=name) for name, like in run.items()]
+        return statements.findings(Comparisons(compared, not_run))[11].answer
+
+    supported, undecided = "skip_connections", "resnet20"
+    assert answered({"l2_too_strong": supported, "gap_l2_none": supported}, {}) == "supported"
+    assert answered({"l2_too_strong": supported, "gap_l2_none": undecided}, {}) == "undecided"
+    assert answered({"l2_too_strong": supported}, {"gap_l2_none": "l2_0 is not in the study"}) == "undecided"
+    assert answered({}, dict.fromkeys(["l2_too_strong", "gap_l2_none"], "l2_0 is not in the study")) == "not run"
+
+
+def test_statements_are_tested_by_comparisons_that_are_declared() -> None:
+    declared = yaml.safe_load(PARAMS.read_text())["aggregate"]["comparisons"]
+
+    named = [name for statement in statements.STATEMENTS for name in statement.comparisons]
+    assert set(named) <= set(declared)
+    assert len(statements.STATEMENTS) == 12
+
+
+@pytest.mark.parametrize("statement", [s for s in statements.STATEMENTS if not s.comparisons])
+def test_what_has_no_comparison_says_what_is_missing(statement: statements.Statement) -> None:
+    assert statement.missing

@@ -1,0 +1,90 @@
+"""The comparisons as tables: claims and effects in words, and nothing left out in silence."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from ablation.analysis.comparisons import Comparisons, compare
+from ablation.analysis.params import ReportParams
+from ablation.analysis.predictions import read_predictions
+from ablation.analysis.runs import read_study
+from ablation.analysis.verdicts import RULE
+from ablation.reporting import comparison_tables
+from tests.reporting.fake_study import COMPARISONS, write_study
+
+
+@pytest.fixture
+def params(tmp_path: Path) -> ReportParams:
+    return write_study(tmp_path)
+
+
+@pytest.fixture
+def compared(params: ReportParams, tmp_path: Path) -> Comparisons:
+    runs = read_study(params, tmp_path / "runs").runs
+    return compare(params.comparisons, runs, *read_predictions(params, tmp_path / "runs"))
+
+
+def cells(page: str) -> list[list[str]]:
+    """The rows of a Markdown table but for its head."""
+    return [[cell.strip() for cell in line[1:-1].split("|")] for line in page.splitlines() if line[:1] == "|"][2:]
+
+
+def test_a_row_tells_claim_effect_and_answer(params: ReportParams, compared: Comparisons) -> None:
+    rows = cells(comparison_tables.markdown(compared, params.comparisons))
+
+    # By hand: differences 0.30, 0.29, 0.28; t = 0.29 / (0.01 / sqrt 3) = 50.2, and 4.303 standard errors are 0.0248.
+    assert rows[0] == [
+        *("Title of skip_connections", "higher", "+29.00 [+26.52, +31.48]", "0.0004", "3", "supported", "")
+    ]
+    by_title = {row[0]: row[1:] for row in rows}
+    assert by_title["Title of resnet20"][:2] == ["90.70 ± 1.00 %", "+0.30 [-2.18, +2.78]"]
+    assert by_title["Title of first_batch_loss (in nats)"][:2] == ["2.2998 ± 0.0100 nats", "+0.0028 nats"]
+    assert by_title["Title of gap_l2_none (train minus val accuracy)"][0] == "higher"
+    assert by_title["Title of lr_1e-0"][-1].startswith("2 of 3 runs diverged; all seeds alike")
+    assert [row[-2] for row in rows] == [row[-1] for row in COMPARISONS.values()][:-1]
+
+
+def test_what_was_not_run_is_listed_with_the_reason_and_the_rule_is_told(
+    params: ReportParams, compared: Comparisons
+) -> None:
+    page = comparison_tables.markdown(compared, params.comparisons)
+
+    assert "Not run:\n\n- Title of swish: simple_nn_bn_swish is not in the study\n" in page
+    assert page.rstrip().endswith(RULE)
+
+
+def test_a_study_of_other_variants_compares_nothing_and_says_so(params: ReportParams) -> None:
+    nothing = Comparisons([], dict.fromkeys(params.comparisons, "not in the study"))
+
+    assert not cells(comparison_tables.markdown(nothing, params.comparisons))
+    assert comparison_tables.text(nothing, params.comparisons).endswith("not run: 7 of 7, see results/ablation.md")
+    assert comparison_tables.tidy(nothing, params.comparisons)["verdict"].to_list() == ["not run"] * 7
+
+
+def test_the_file_has_a_row_for_every_comparison_declared(params: ReportParams, compared: Comparisons) -> None:
+    table = comparison_tables.tidy(compared, params.comparisons)
+
+    assert table["name"].to_list() == list(COMPARISONS)
+    assert table["answer"].to_list() == [row[-1] for row in COMPARISONS.values()]
+    last = table.iloc[-1]
+    assert (last["variant"], last["claim"], last["note"]) == (
+        *("simple_nn_bn_swish", "higher", "simple_nn_bn_swish is not in the study"),
+    )
+    assert pd.isna(last["difference"]) and pd.isna(last["num_seeds"])
+    assert table["seeds_needed"].dropna().to_list() == [19]
+
+
+def test_claims_in_words(params: ReportParams) -> None:
+    def words(metric: str, baseline: str | None, **claim: object) -> str:
+        changed = params.comparisons["resnet20"].model_dump() | {"metric": metric, "baseline": baseline, "claim": claim}
+        return comparison_tables.claim_text(type(params.comparisons["resnet20"]).model_validate(changed))
+
+    assert words("val_accuracy", "simple_nn", name="equal", margin=0.01) == "equal within 1.00 points"
+    assert words("gap", "simple_nn", name="lower") == "lower"
+    assert words("val_accuracy", "simple_nn", name="number", value=0.1632, tolerance=0.03) == "+16.32 ± 3.00 points"
+    assert words("val_accuracy", None, name="number", value=0.1028, tolerance=0.02) == "10.28 ± 2.00 %"
+
+
+def test_small_p_values_are_not_zero() -> None:
+    assert [comparison_tables.p_text(p) for p in (None, 3e-9, 0.01234)] == ["", "<0.0001", "0.0123"]

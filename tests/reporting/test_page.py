@@ -1,0 +1,186 @@
+"""The page as it is written: complete, self-contained, and the same for the same runs."""
+
+import json
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+import vl_convert
+
+from ablation.analysis.comparisons import Comparisons
+from ablation.reporting import cost, forest
+from ablation.reporting.page import Report, page
+from tests.reporting.fake_study import COMPARISONS, TEST, VARIANTS
+
+LIMIT = 5_000_000  # bytes
+
+
+class Tables(HTMLParser):
+    """The text of every cell, table by table."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.rows: dict[str, list[list[str]]] = {}
+        self.table, self.in_cell = "", False
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "table":
+            self.table = dict(attrs).get("id") or "facts"
+            self.rows[self.table] = []
+        elif tag == "tr":
+            self.rows[self.table].append([])
+        elif tag in ("td", "th"):
+            self.rows[self.table][-1].append("")
+            self.in_cell = True
+
+    def handle_endtag(self, tag: str) -> None:
+        self.in_cell &= tag not in ("td", "th")
+
+    def handle_data(self, data: str) -> None:
+        if self.in_cell:
+            self.rows[self.table][-1][-1] += data
+
+
+def specs(html: str) -> dict[str, dict[str, Any]]:
+    pattern = r'<script type="application/json" class="spec" data-chart="chart-(\w+)">(.*?)</script>'
+    return {name: json.loads(spec) for name, spec in re.findall(pattern, html)}
+
+
+def test_the_page_is_small_loads_nothing_and_has_each_library_once(html: str) -> None:
+    assert len(html.encode()) < LIMIT
+    markup = re.sub(r"<script\b.*?</script>", "", html, flags=re.DOTALL)
+    assert not re.findall(r'(?:src|href)="(?!data:)', markup)
+    assert not re.findall(r"<script[^>]*src", html.partition("<main>")[2].replace(vl_convert.javascript_bundle(), ""))
+    assert not re.findall(r"@import|url\((?!data:)", html.partition("<body>")[0])
+    assert html.count(vl_convert.javascript_bundle()[:2000]) == 1
+    assert html.count("data:text/javascript;base64,") == 1
+
+
+def test_the_page_is_the_same_for_the_same_runs(report: Report, html: str) -> None:
+    assert page(report) == html
+
+
+def test_other_data_are_announced_before_anything_else(report: Report, html: str) -> None:
+    body = html.partition("<body>")[2]
+    assert body.lstrip().startswith('<p class="alarm" role="alert">THIS IS NOT CIFAR-10. The data are digits:')
+    official = page(report._replace(params=report.params.model_copy(update={"label": "cifar10"})))
+    assert "NOT CIFAR-10" not in official
+    assert "<h1>Ablation on official CIFAR-10</h1>" in official
+
+
+def test_what_was_run(html: str) -> None:
+    facts = {row[0]: row[1] for row in Tables(html).rows["facts"]}
+
+    assert facts["data"] == "digits, not official CIFAR-10"
+    assert facts["images"] == "100 validation, 100 test"
+    assert facts["variants"] == "4: simple_nn, lr_1e-0, l2_0, resnet20"
+    assert (facts["seeds"], facts["device"], facts["torch"]) == ("0, 1, 2", "cpu", "2.14.1")
+    assert facts["training"] == "1.1 minutes, the sum over 12 runs"  # 2 s an epoch: 3 x 3 x 6 + 6 + 4 + 2 = 66 s
+
+
+def test_the_ablation_has_a_row_per_variant_best_first(html: str) -> None:
+    _, *rows = Tables(html).rows["ablation-table"]
+
+    assert [row[0].partition("diverged")[0] for row in rows] == ["resnet20", "l2_0", "simple_nn", "lr_1e-0"]
+    # 4.303 * 0.02 / sqrt 3 = 0.0497 for both
+    assert rows[2][1:] == ["60.00 ± 4.97", "62.00 ± 4.97", "3", "+2.00", "82,030", "1.12", "6.0", "1,200"]
+    assert rows[3][0] == "lr_1e-0diverged at epoch 1 (seed 2); diverged at epoch 2 (seed 1)"
+
+
+def test_every_comparison_has_a_row_with_its_verdict_or_its_reason(html: str) -> None:
+    _, *rows = Tables(html).rows["comparison-table"]
+
+    answers = [row[6].partition(" ")[2] for row in rows]
+    assert answers == [row[-1] for row in COMPARISONS.values()][:-1]
+    assert rows[0][:6] == [
+        *("Title of skip_connections", "higher", "91.00 against 62.00", "+29.00 [+26.52, +31.48]", "0.0004", "3")
+    ]
+    assert "<li>Title of swish: simple_nn_bn_swish is not in the study</li>" in html
+
+
+def test_every_statement_has_a_card(html: str) -> None:
+    cards = html.partition('id="statements">')[2].partition("</ol>")[0]
+
+    assert re.findall(r"<strong>(\d+)\. ", cards) == [str(number) for number in range(1, 13)]
+    assert cards.count("not measured yet</span>") == 7
+
+
+def test_every_chart_describes_itself_names_its_data_and_has_what_it_draws(html: str) -> None:
+    charts = specs(html)
+
+    assert set(charts) == {
+        *("accuracy", "forest", "forest_loss", "sweep_learning_rate", "sweep_l2"),
+        *("curves", "per_class", "confusion", "cost"),
+    }
+    for name, spec in charts.items():
+        assert "digits, not official CIFAR-10" in spec["description"], name
+        assert spec["width"] == "container", name
+        assert max(len(rows) for rows in spec["datasets"].values()) > 0, name
+
+
+def test_the_inputs_offer_every_variant_and_name_those_the_charts_start_with(html: str) -> None:
+    for element, chosen in (
+        ("choose-first", "resnet20"),
+        ("choose-second", "simple_nn"),
+        ("choose-variant", "resnet20"),
+    ):
+        options = html.partition(f'<select id="{element}"')[2].partition("</select>")[0]
+        assert re.findall(r'<option value="([^"]+)"', options) == list(VARIANTS)
+        assert f'<option value="{chosen}" selected>' in options
+    for name, param in (("curves", "first"), ("curves", "second"), ("per_class", "variant"), ("confusion", "variant")):
+        bound = [entry for entry in specs(html)[name]["params"] if entry["name"] == param]
+        assert bound[0]["bind"]["element"] == f"#choose-{param}"
+
+
+def test_a_study_that_compares_nothing_has_a_page_that_says_so(report: Report) -> None:
+    nothing = page(report._replace(compared=Comparisons([], dict.fromkeys(COMPARISONS, "not in the study"))))
+
+    assert "None of the study's comparisons was run" in nothing
+    assert "forest" not in specs(nothing)
+    assert "Comparisons not run: 7" in nothing
+
+
+def test_one_seed_has_no_interval_anywhere(one_seed_report: Report) -> None:
+    html = page(one_seed_report)
+
+    assert not [row for row in Tables(html).rows["ablation-table"] if "±" in "".join(row)]
+    drawn = [row for rows in specs(html)["forest"]["datasets"].values() for row in rows if "difference" in row]
+    assert drawn
+    assert all(row["low"] is None for row in drawn)
+
+
+def test_a_forest_plot_draws_effects_in_points_within_their_claims(report: Report) -> None:
+    groups = forest.groups(report.compared.rows)
+    assert [row.name for row in groups["forest_loss"]] == ["first_batch_loss"]
+
+    spec = forest.forest(groups["forest"], report.params.comparisons, "digits").to_dict()
+    rows = {row["name"]: row for part in spec["datasets"].values() for row in part if "name" in row}
+    assert list(rows) == [row.name for row in groups["forest"]]
+    skip = rows["skip_connections"]
+    assert (skip["difference"], skip["low"], skip["high"]) == pytest.approx((29, 26.516, 31.484), abs=1e-3)
+    assert (skip["band_low"], skip["claim_high"]) == (0, None)
+    domain = spec["layer"][0]["encoding"]["x"]["scale"]["domain"]
+    assert skip["band_high"] == domain[1] > 31.484
+    number = rows["resnet20"]
+    assert (number["band_low"], number["band_high"]) == pytest.approx((-1, 1))
+
+
+def test_the_cheapest_and_what_beats_it_are_named(report: Report) -> None:
+    rows = [row for rows in cost.cost(report.runs, "digits").to_dict()["datasets"].values() for row in rows]
+    points = {row["variant"]: row for row in rows if row["measure"] == "parameters"}
+
+    assert {name for name, row in points.items() if row["best"]} == {"l2_0", "resnet20"}
+    assert {name for name, row in points.items() if row["named"]} == {"l2_0", "resnet20"}
+    assert points["l2_0"]["left"] and not points["resnet20"]["left"]
+    assert points["simple_nn"]["accuracy"] == pytest.approx(sum(TEST["simple_nn"].values()) / 3)
+
+
+def test_more_images_per_second_are_cheaper(report: Report) -> None:
+    speeds = {"simple_nn": 400.0, "l2_0": 300.0, "resnet20": 100.0, "lr_1e-0": 200.0}
+    runs = report.runs.assign(images_per_second=report.runs["variant"].map(speeds))
+    rows = [row for rows in cost.cost(runs, "digits").to_dict()["datasets"].values() for row in rows]
+
+    best = {row["variant"] for row in rows if row["measure"] == "images_per_second" and row["best"]}
+    assert best == {"simple_nn", "l2_0", "resnet20"}
