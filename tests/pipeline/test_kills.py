@@ -1,0 +1,33 @@
+import sys
+from pathlib import Path
+
+import yaml
+
+sys.path.insert(0, str(Path(__file__).parent))
+from kills import Project, kill_repeatedly
+
+NUM_KILLS = 20
+NUM_EPOCHS = 12
+
+
+def test_a_run_killed_again_and_again_ends_with_the_bytes_of_an_undisturbed_one(project, environment):
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params |= {"study": ["dropout"], "seeds": [0, 1]}
+    params["train"]["epochs"] = NUM_EPOCHS
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    clone = Project(project, environment)
+    assert clone.repro()
+    undisturbed = clone.outcome()
+    assert {name for name in undisturbed if name.endswith(".safetensors")} == {
+        f"runs/dropout/weights/seed-{seed}.safetensors" for seed in (0, 1)
+    }
+    curves = undisturbed["results/curves.csv"].decode().splitlines()
+    assert len(curves) == 1 + 2 * NUM_EPOCHS  # no epoch twice, none missing
+
+    clone.start_over()
+    outcomes, resumed = kill_repeatedly(clone, NUM_KILLS)
+
+    assert resumed > 0
+    for outcome in outcomes:
+        assert outcome.keys() == undisturbed.keys()
+        assert [name for name in outcome if outcome[name] != undisturbed[name]] == []
