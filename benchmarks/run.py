@@ -1,0 +1,73 @@
+"""Measure everything and write the tables into docs/performance.md. Usage: make bench, or python -m benchmarks.run."""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from ablation.common.files import write_text
+from ablation.common.settings import read_yaml
+from ablation.data.splits import Statistics, write_split, write_statistics
+from benchmarks.harness import PROJECT, machine, table
+from benchmarks.sections import GROUPS, Report
+from benchmarks.speed import Setting
+
+DOCUMENT = PROJECT / "docs" / "performance.md"
+BEGIN, END = "<!-- measured by make bench -->", "<!-- end of what make bench measured -->"
+
+
+def main() -> None:
+    arguments = parse()
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        folder = Path(name)
+        splits, label = arguments.splits, arguments.label
+        if not (splits / "train.safetensors").is_file():
+            splits, label = folder / "splits", "random pixels and labels, no images at hand"
+            write_random(splits)
+        report = Report(Setting(splits, arguments.device, arguments.rounds), folder)
+        for group in arguments.only or GROUPS:
+            print(f"measuring {group} ...", file=sys.stderr, flush=True)
+            GROUPS[group](report)
+            print(report.sections[-1], file=sys.stderr, flush=True)
+    device = torch.cuda.get_device_name() if arguments.device == "cuda" else "cpu"
+    targets = table(["target", "wanted", "reached", ""], [target.row for target in report.targets])
+    text = "\n\n".join([machine(label, device), f"### Targets\n\n{targets}", *report.sections])
+    print(text)
+    if not arguments.only:
+        write_text(DOCUMENT, replace_measured(DOCUMENT.read_text(encoding="utf-8"), text))
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measure everything and write the tables into docs/performance.md.")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--splits", type=Path, default=PROJECT / "data" / "splits", help="folder of the images")
+    parser.add_argument("--label", default=read_yaml(PROJECT / "params.yaml")["data"]["label"], help="names the images")
+    parser.add_argument("--rounds", type=int, default=3, help="of every comparison")
+    parser.add_argument("--only", nargs="+", choices=list(GROUPS), help="print these groups, write nothing")
+    return parser.parse_args()
+
+
+def write_random(folder: Path) -> None:
+    """Splits of random pixels in place of images: 45,000 for training, 5,000 for validation."""
+    generator = torch.Generator().manual_seed(0)
+    counts = {"train": 45_000, "val": 5_000, "test": 0}
+    for name in ("train", "val"):
+        images = torch.randint(256, (counts[name], 3, 32, 32), dtype=torch.uint8, generator=generator)
+        write_split(folder / f"{name}.safetensors", images, torch.randint(10, (counts[name],), generator=generator))
+    classes = [f"class {i}" for i in range(10)]
+    write_statistics(folder / "statistics.json", Statistics((0.5,) * 3, (0.29,) * 3, classes), counts)
+
+
+def replace_measured(document: str, text: str) -> str:
+    """`document` with `text` between the two marks. Raises ValueError where they are missing."""
+    before, _, rest = document.partition(BEGIN)
+    _, mark, after = rest.partition(END)
+    if not mark:
+        raise ValueError(f"{DOCUMENT}: must hold the lines {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""One function per section of the report: measure, and put into words what came out."""
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks import pipeline, speed
+from benchmarks.harness import Results, best, comparison, number, ratio, table
+
+TRAIN_IMAGES = {"simple_nn_aug": (15_000, 2_560), "resnet20": (640, 384)}  # of one measurement: ours, theirs
+
+
+@dataclass(frozen=True)
+class Target:
+    what: str
+    reached: float
+    bound: float
+    at_least: bool  # else at most
+    unit: str
+
+    @property
+    def row(self) -> list[str]:
+        met = self.reached >= self.bound if self.at_least else self.reached <= self.bound
+        sign = "≥" if self.at_least else "≤"
+        return [
+            self.what,
+            f"{sign} {self.bound:g}{self.unit}",
+            f"{self.reached:.2f}{self.unit}",
+            "met" if met else "missed",
+        ]
+
+
+@dataclass
+class Report:
+    """What has been measured so far."""
+
+    setting: speed.Setting
+    folder: Path  # for scratch files
+    sections: list[str] = field(default_factory=list)
+    targets: list[Target] = field(default_factory=list)
+    trained: dict[str, Results] = field(default_factory=dict)
+    augmented: Results = field(default_factory=dict)
+
+    def add(self, heading: str, body: str) -> None:
+        self.sections.append(f"### {heading}\n\n{body}")
+
+    def at_least(self, what: str, reached: float, bound: float) -> None:
+        self.targets.append(Target(what, reached, bound, True, "×"))
+
+    def at_most(self, what: str, reached: float, bound: float) -> None:
+        self.targets.append(Target(what, reached, bound, False, " s"))
+
+
+def simple_nn(report: Report) -> None:
+    _training(report, "SimpleNN with augmentation", "simple_nn_aug", one_seed=6, two_seeds=8)
+
+
+def resnet20(report: Report) -> None:
+    _training(report, "ResNet-20", "resnet20", one_seed=1.25, two_seeds=1.5)
+
+
+def _training(report: Report, title: str, variant: str, one_seed: float, two_seeds: float) -> None:
+    results, loops = speed.training(report.setting, variant, *TRAIN_IMAGES[variant])
+    report.trained[variant] = results
+    reference = best(results, loops)
+    for name in map(speed.one_seed, report.setting.threads):
+        report.at_least(f"{title}: {name}", ratio(results, name, reference), one_seed)
+    report.at_least(f"{title}: {speed.TWO_SEEDS}", ratio(results, speed.TWO_SEEDS, reference), two_seeds)
+    allocator = ratio(results, speed.one_seed(1), speed.DEFAULT_ALLOCATOR)
+    body = comparison(results, loops, "images/s")
+    if report.setting.device == "cpu":
+        body += f"\n\nThe allocator settings of dvc.yaml alone: ×{allocator:.2f} for one seed on one thread."
+    report.add(f"Training, {title}", body)
+
+
+def augmentation(report: Report) -> None:
+    report.augmented = results = speed.augmentation(report.setting)
+    loops = [name for name in results if name.startswith("torchvision")]
+    reference = best(results, loops)
+    for name in [name for name in results if name.startswith("ours")]:
+        report.at_least(f"Augmentation alone: {name}", ratio(results, name, reference), 20)
+    report.add("Augmentation alone", comparison(results, loops, "images/s"))
+
+
+def seeds(report: Report) -> None:
+    results = speed.seeds(report.setting)
+    report.add("Number of seeds of one variant", comparison(results, ["1 seed"], "total images/s"))
+
+
+def costs(report: Report) -> None:
+    results = speed.costs(report.setting)
+    report.add("Batch size and number of images", comparison(results, ["batch size 128"], "images/s"))
+
+
+def peaks(report: Report) -> None:
+    """After the groups whose figures it relates to the machine's limits."""
+    results = speed.peaks(report.setting)
+    shares = speed.peak_table(results, report.trained, report.augmented, report.setting.threads)
+    report.add("Share of the machine's measured peak", shares)
+
+
+def start(report: Report) -> None:
+    setting = report.setting
+    times = pipeline.train_stage(setting.splits, setting.device, report.folder / "start", setting.rounds)
+    rows = []
+    for name, measured in times.items():
+        wall, training = statistics.median(measured.wall), statistics.median(measured.training)
+        rows.append([name, number(wall), number(training), number(measured.fixed)])
+        report.at_most(f"Fixed cost of a train stage: {name}", measured.fixed, 5)
+    header = ["", "whole stage, s", "of that training, s", "the rest, s"]
+    report.add("A train stage of one seed and one epoch", table(header, rows))
+
+
+def dvc(report: Report) -> None:
+    rows = []
+    default = pipeline.default_variants()
+    for variants in (5, default):
+        first, again = pipeline.dvc_overhead(report.folder / f"dvc-{variants}", variants, report.setting.rounds)
+        what = f"{variants} variants" + (" (the default study)" if variants == default else "")
+        stages = 2 * variants + 4
+        rows.append([what, str(stages), number(first), f"{first / stages:.2f}", number(again)])
+        if variants == default:
+            report.at_most("`dvc repro` of the default study with nothing to do", again, 3)
+    header = ["", "stages", "first repro, s", "s per stage", "nothing to do, s"]
+    report.add("DVC alone: stages that only copy their outputs into place", table(header, rows))
+
+
+def demo(report: Report) -> None:
+    wall, stages = pipeline.demo_share(report.folder / "demo")
+    header = ["", "whole command, s", "its stage commands, s", "DVC, s", "DVC's share"]
+    row = ["experiment of `make demo`", number(wall), number(stages), number(wall - stages), f"{1 - stages / wall:.0%}"]
+    report.add("DVC's share of the demo", table(header, [row]))
+
+
+GROUPS: dict[str, Callable[[Report], None]] = {
+    group.__name__: group for group in (simple_nn, resnet20, augmentation, peaks, seeds, costs, start, dvc, demo)
+}

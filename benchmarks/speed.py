@@ -1,0 +1,149 @@
+"""Throughput of training and augmentation, against what a user would write and against the machine's limits."""
+
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import Contender, Results, measure, table
+
+TWO_SEEDS = "ours, 2 seeds side by side, total"
+DEFAULT_ALLOCATOR = "ours, 1 seed, 1 thread, default allocator"
+BYTES_AUGMENTED = 3 * 32 * 32 * (1 + 4)  # of an image at the least: uint8 read, float32 written
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where to measure, and how often."""
+
+    splits: Path
+    device: str  # cpu | cuda
+    rounds: int
+
+    def arguments(self, **more: Any) -> dict[str, Any]:
+        return {"splits": str(self.splits.resolve()), "device": self.device, **more}
+
+    @property
+    def threads(self) -> list[int]:
+        return [1, 2] if self.device == "cpu" else [1]
+
+
+def training(setting: Setting, variant: str, ours: int, theirs: int) -> tuple[Results, list[str]]:
+    """Training images/s of everybody; `ours` and `theirs` are images of one measurement. Also the DataLoader loops."""
+    own = setting.arguments(variant=variant, num_images=ours)
+    other = setting.arguments(variant=variant, num_images=theirs)
+    loops = [
+        Contender(
+            f"DataLoader, {kind} images, {workers} workers",
+            "dataloader_loop",
+            {**other, "image_type": kind, "num_workers": workers},
+        )
+        for kind in ("PIL", "tensor")
+        for workers in (0, 1, 2)
+    ]
+    two_loops = Contender(
+        "DataLoader, tensor images, 2 processes of 1 thread, total",
+        "dataloader_loop",
+        {**other, "image_type": "tensor", "num_workers": 0, "num_threads": 1},
+        processes=2,
+    )
+    contenders = [
+        *(Contender(one_seed(n), "ours", {**own, "num_threads": n}, as_stage=True) for n in setting.threads),
+        Contender(TWO_SEEDS, "ours_seeds", {**own, "num_threads": 1, "num_seeds": 2, "epochs": 4}, as_stage=True),
+        Contender(DEFAULT_ALLOCATOR, "ours", {**own, "num_threads": 1}),
+        *loops,
+        *([two_loops] if setting.device == "cpu" else []),
+        Contender("eager loop over one float tensor", "tensor_loop", other),
+    ]
+    return measure(contenders, setting.rounds), [loop.name for loop in loops]
+
+
+def one_seed(num_threads: int) -> str:
+    return f"ours, 1 seed, {num_threads} thread{'s' * (num_threads > 1)}"
+
+
+def augmentation(setting: Setting) -> Results:
+    """Augmented images/s."""
+    many, few = setting.arguments(num_images=15_000), setting.arguments(num_images=2_560)
+    splits = {"splits": few["splits"], "num_images": few["num_images"]}
+    return measure(
+        [
+            *(
+                Contender(f"ours, {n} thread{'s' * (n > 1)}", "augment_ours", {**many, "num_threads": n}, as_stage=True)
+                for n in setting.threads
+            ),
+            *(
+                Contender(
+                    f"torchvision v2 per image, {kind} images", "augment_torchvision", {**splits, "image_type": kind}
+                )
+                for kind in ("PIL", "tensor")
+            ),
+            Contender("kornia, batches", "augment_kornia", few),
+            Contender("batches cut by indexing with grids", "augment_tensor_loop", few),
+        ],
+        setting.rounds,
+    )
+
+
+def seeds(setting: Setting) -> Results:
+    """Total images/s of 1 to 4 seeds of one variant, the start of their processes included."""
+    arguments = setting.arguments(variant="simple_nn_aug", num_images=15_000, num_threads=1, epochs=1)
+    return measure(
+        [
+            Contender(f"{n} seed{'s' * (n > 1)}", "ours_seeds", {**arguments, "num_seeds": n}, as_stage=True)
+            for n in (1, 2, 3, 4)
+        ],
+        setting.rounds,
+    )
+
+
+def costs(setting: Setting) -> Results:
+    """Training images/s of one seed by batch size and by number of training images."""
+    arguments = setting.arguments(variant="simple_nn_aug", num_threads=1)
+    return measure(
+        [
+            *(
+                Contender(f"batch size {size}", "ours", {**arguments, "num_images": 15_000, "batch_size": size}, True)
+                for size in (32, 128, 512, 2048)
+            ),
+            *(
+                Contender(f"{images:,} training images", "ours", {**arguments, "num_images": images}, True)
+                for images in (5_000, 45_000)
+            ),
+        ],
+        setting.rounds,
+    )
+
+
+def peaks(setting: Setting) -> Results:
+    """FLOP/s of a matrix product and bytes/s of a copy, by threads; FLOP of an image by variant."""
+    return measure(
+        [
+            *(
+                Contender(f"{work} {n}", work, {"device": setting.device, "num_threads": n}, as_stage=True)
+                for work in ("matmul", "copy")
+                for n in setting.threads
+            ),
+            *(Contender(variant, "flop", {"variant": variant}) for variant in ("simple_nn_aug", "resnet20")),
+        ],
+        setting.rounds,
+    )
+
+
+def peak_table(peak: Results, trained: dict[str, Results], augmented: Results, threads: list[int]) -> str:
+    """Shares of the machine's measured peak that training and augmentation reach."""
+    top = {name: max(figures) for name, figures in peak.items()}
+    rows = []
+    for variant, results in trained.items():
+        for n in threads:
+            rate = statistics.median(results[one_seed(n)]) * top[variant]
+            cost = f"{top[variant] / 1e6:.2f} MFLOP an image"
+            what = f"{variant}, {n} thread{'s' * (n > 1)}: {cost}"
+            limit = top[f"matmul {n}"]
+            rows.append([what, f"{rate / 1e9:.1f} GFLOP/s", f"{limit / 1e9:.1f} GFLOP/s", f"{rate / limit:.0%}"])
+    for n in threads:
+        name = f"ours, {n} thread{'s' * (n > 1)}"
+        rate, limit = statistics.median(augmented[name]) * BYTES_AUGMENTED, top[f"copy {n}"]
+        what = f"augmentation, {n} thread{'s' * (n > 1)}: {BYTES_AUGMENTED / 1024:.0f} KiB an image"
+        rows.append([what, f"{rate / 1e9:.1f} GB/s", f"{limit / 1e9:.1f} GB/s", f"{rate / limit:.0%}"])
+    return table(["", "reached", "measured peak", "share"], rows)

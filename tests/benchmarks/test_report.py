@@ -1,0 +1,77 @@
+from pathlib import Path
+
+import pytest
+
+from benchmarks import harness, pipeline
+from benchmarks.harness import Contender
+from benchmarks.run import BEGIN, END, replace_measured
+from benchmarks.sections import Target
+
+RESULTS = {"ours": [900.0, 1100.0, 1000.0], "slow": [90.0, 100.0, 125.0], "slower": [10.0, 20.0, 15.0], "absent": []}
+
+
+def test_comparison_relates_each_to_the_best_baseline_of_its_own_round() -> None:
+    assert harness.best(RESULTS, ["slower", "slow", "absent"]) == "slow"
+    assert harness.ratio(RESULTS, "ours", "slow") == 10.0  # the median of 10, 11 and 8
+    assert harness.comparison(RESULTS, ["slower", "slow", "absent"], "images/s").splitlines() == [
+        "|        |              images/s |        range |            ratio |",
+        "|:-------|----------------------:|-------------:|-----------------:|",
+        "| ours   |                 1,000 | 900 to 1,100 |            10.00 |",
+        "| slow   |                   100 |    90 to 125 | 1.00 (reference) |",
+        "| slower |                    15 |     10 to 20 |             0.12 |",
+        "| absent | package not installed |              |                  |",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0, "0"), (0.01234, "0.0123"), (9.996, "10"), (123.4, "123"), (12_345, "12,300")]
+)
+def test_numbers_have_three_significant_digits(value, text) -> None:
+    assert harness.number(value) == text
+
+
+def test_a_target_is_met_at_its_bound() -> None:
+    assert Target("speed", 6.0, 6, True, "×").row == ["speed", "≥ 6×", "6.00×", "met"]
+    assert Target("speed", 5.99, 6, True, "×").row == ["speed", "≥ 6×", "5.99×", "missed"]
+    assert Target("cost", 5.01, 5, False, " s").row == ["cost", "≤ 5 s", "5.01 s", "missed"]
+
+
+def test_only_what_stands_between_the_marks_is_replaced() -> None:
+    document = f"# Title\n\n{BEGIN}\n\nold\n\n{END}\n\nthe rest\n"
+    assert replace_measured(document, "new") == f"# Title\n\n{BEGIN}\n\nnew\n\n{END}\n\nthe rest\n"
+    assert END in (harness.PROJECT / "docs" / "performance.md").read_text(encoding="utf-8")
+    with pytest.raises(ValueError, match=r"docs/performance\.md: must hold the lines"):
+        replace_measured("# Title\n", "new")
+
+
+def test_ours_is_started_as_dvc_starts_a_stage() -> None:
+    command = harness.stage_command()
+    assert command[0] == "env" and command[-1] == "python"
+    assert {"PYTHONPATH=src", "MALLOC_TOP_PAD_=268435456"} <= set(command)
+
+
+def test_workers_answer_round_by_round_and_side_by_side() -> None:
+    flop = {"variant": "simple_nn_aug"}
+    results = harness.measure([Contender("one", "flop", flop), Contender("two", "flop", flop, processes=2)], 2)
+    # Multiply-adds of the layers by hand, times 2 FLOP, times 3 for forward and two backward passes but conv1's input.
+    conv1, rest = 784 * 8 * 75, 144 * 16 * 72 + 576 * 120 + 120 * 84 + 84 * 10
+    assert results == {"one": [2 * (2 * conv1 + 3 * rest)] * 2, "two": [2 * 2 * (2 * conv1 + 3 * rest)] * 2}
+
+
+def test_stages_that_only_copy_write_every_output_of_theirs(tmp_path: Path) -> None:
+    stages = {
+        "a": {"deps": ["src"], "outs": ["configs", "raw"]},
+        "b": {
+            "deps": ["configs/${item.variant}.yaml"],
+            "outs": ["runs/${item.variant}/weights"],
+            "metrics": ["m.json"],
+        },
+    }
+    pipeline._write_outputs(tmp_path / "a", stages, "a", "", ["x", "y"])
+    pipeline._write_outputs(tmp_path / "b", stages, "b", "x", ["x", "y"])
+    files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+    assert files == ["a/configs/x.yaml", "a/configs/y.yaml", "a/raw/file", "b/m.json", "b/runs/x/weights/file"]
+
+
+def test_the_demo_is_the_one_of_the_makefile() -> None:
+    assert pipeline.demo_command().startswith("dvc exp run --temp --name demo -S data.source=digits")
