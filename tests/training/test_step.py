@@ -8,7 +8,7 @@ from ablation.data.augmentation import PADDING
 from ablation.data.splits import Normalization
 from ablation.training.loop import load_data, new_run
 from ablation.training.randomness import epoch_plan
-from ablation.training.step import batch_sums, build_step, eager_step, optimizer_tensors, warm_up
+from ablation.training.step import batch_sums, captured_step, eager_step, optimizer_tensors, warm_up
 
 CPU = torch.device("cpu")
 MEAN, STD = [0.49, 0.48, 0.45], [0.25, 0.24, 0.26]
@@ -116,12 +116,16 @@ def test_captured_steps_equal_eager_ones(variant, variant_params, train_split, v
     data = load_data(train_split, val_split, normalization, params, device)
     plans = epoch_plan(0, 1, 100).to(device).split(16, dim=1)  # the last one is smaller
     results = []
-    for build in (eager_step, build_step):
+    for captured in (False, True):
         run, sums = new_run(params, 0, device), torch.zeros(2, device=device)
-        step = build(run.model, run.optimizer, params, data.train_images, data.train_labels, data.normalization, sums)
+        step = eager_step(
+            run.model, run.optimizer, params, data.train_images, data.train_labels, data.normalization, sums
+        )
+        if captured:
+            step = captured_step(step, run.model, run.optimizer, sums)
         torch.manual_seed(0)
         for plan in plans:
             step(plan)
         results.append([*run.model.state_dict().values(), sums])
-    for eager, captured in zip(*results, strict=True):
-        torch.testing.assert_close(eager, captured, rtol=1e-4, atol=1e-5)
+    for expected, actual in zip(*results, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)

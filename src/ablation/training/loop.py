@@ -16,7 +16,7 @@ from ablation.models.build import build_model
 from ablation.training.optimization import build_optimizer, learning_rate, set_learning_rate
 from ablation.training.params import TrainParams
 from ablation.training.randomness import derive, epoch_plan
-from ablation.training.step import autocast, batch_sums, build_step
+from ablation.training.step import autocast, batch_sums, captured_step, eager_step
 
 VAL_BATCH_SIZE = 1000  # images; large, since no gradients are kept
 
@@ -109,7 +109,9 @@ def train_epochs(run: Run, params: TrainParams, seed: int, data: Data) -> Iterat
     """Train on from where `run` stands, yielding each finished epoch, to the last or to a loss that is not finite."""
     device = data.train_labels.device
     sums = torch.zeros(2, device=device)
-    step = build_step(run.model, run.optimizer, params, data.train_images, data.train_labels, data.normalization, sums)
+    step = eager_step(run.model, run.optimizer, params, data.train_images, data.train_labels, data.normalization, sums)
+    if device.type == "cuda":
+        step = captured_step(step, run.model, run.optimizer, sums)
     num_images = len(data.train_labels)
     num_steps = math.ceil(num_images / params.batch_size)
     while len(run.epochs) < params.epochs and run.diverged_epoch is None:

@@ -25,26 +25,6 @@ def batch_sums(loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
     return torch.stack([loss.detach() * len(labels), (logits.argmax(1) == labels).sum()])
 
 
-def build_step(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    params: TrainParams,
-    images: Tensor,
-    labels: Tensor,
-    normalization: Normalization,
-    sums: Tensor,
-) -> Step:
-    """The fastest step for the device: captured on CUDA, eager elsewhere. Arguments as of `eager_step`."""
-    step = eager_step(model, optimizer, params, images, labels, normalization, sums)
-    if images.device.type != "cuda":
-        return step
-
-    def state() -> list[Tensor]:
-        return [*model.state_dict(keep_vars=True).values(), *optimizer_tensors(optimizer), sums]
-
-    return captured_step(step, state, images.device)
-
-
 def eager_step(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -86,12 +66,16 @@ def autocast(params: TrainParams, device: torch.device) -> contextlib.AbstractCo
     return contextlib.nullcontext()
 
 
-def captured_step(step: Step, state: Callable[[], list[Tensor]], device: torch.device) -> Step:
-    """`step` captured once per batch size as a CUDA graph and replayed; its results are the eager ones.
+def captured_step(step: Step, model: nn.Module, optimizer: torch.optim.Optimizer, sums: Tensor) -> Step:
+    """`step`, built by `eager_step` from the rest, captured once per batch size as a CUDA graph and replayed.
 
-    state: the tensors that a step changes (weights, buffers, optimizer state, sums). Stays eager, with
-    a note, where an operation cannot be captured.
+    Its results are the eager ones. Stays eager, with a note, where an operation cannot be captured.
     """
+    device = sums.device
+
+    def state() -> list[Tensor]:
+        return [*model.state_dict(keep_vars=True).values(), *optimizer_tensors(optimizer), sums]
+
     graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
 
     def capture(plan: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor]:
@@ -131,7 +115,10 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> list[Tensor]:
 
 
 def warm_up(step: Step, plan: Tensor, state: Callable[[], list[Tensor]]) -> None:
-    """Take a few steps and put back in place what they changed; optimizer state they made becomes zero, its start."""
+    """Take a few steps and put back in place what they changed; optimizer state they made becomes zero, its start.
+
+    state: the tensors that a step changes: weights, buffers, optimizer state, sums.
+    """
     before = {id(t): t.detach().clone() for t in state()}
     with torch.random.fork_rng([plan.device] if plan.is_cuda else []):  # dropout draws from it
         for _ in range(WARMUP_STEPS):
