@@ -34,7 +34,7 @@ UNTIMED_BATCHES = 3  # of a DataLoader, while its workers start and its queue fi
 def ours(variant: str, splits: str, num_images: int, device: str, **overrides: int) -> Measure:
     """Training images/s of one seed, an epoch at a time."""
     params, data = _prepared(variant, splits, num_images, device, **overrides)
-    epochs = train_epochs(new_run(params, 0, data.train_labels.device), params, 0, data)
+    epochs = train_epochs(new_run(params, 0, data), params, 0, data)
     return lambda: next(epochs).images_per_second
 
 
@@ -47,7 +47,7 @@ def ours_seeds(
     at_a_time = num_processes(num_seeds, params.num_threads) if place.type == "cpu" else 1
 
     def train(seed: int) -> None:
-        for _ in train_epochs(new_run(params, seed, place), params, seed, data):
+        for _ in train_epochs(new_run(params, seed, data), params, seed, data):
             pass
 
     def measure() -> float:

@@ -8,7 +8,7 @@ import torchvision.transforms.v2.functional as reference
 from torch.utils.data import DataLoader
 
 from ablation.configuration.study import resolve
-from ablation.data.augmentation import PADDING
+from ablation.data.augmentation import CROP_FLIP
 from ablation.data.splits import Normalization, Split, Statistics, channels_last
 from ablation.training.loop import load_data, new_run, train_epochs
 from ablation.training.params import VariantParams
@@ -37,8 +37,9 @@ def params() -> VariantParams:
 @pytest.fixture(scope="module")
 def ours(split, params):
     """Our run after its one batch, all 64 images."""
-    run = new_run(params, 0, CPU)
-    list(train_epochs(run, params, 0, load_data(split, split, NORMALIZATION, params, CPU)))
+    data = load_data(split, split, NORMALIZATION, params, CPU)
+    run = new_run(params, 0, data)
+    list(train_epochs(run, params, 0, data))
     return run
 
 
@@ -67,4 +68,4 @@ def test_cropping_with_grids_equals_torchvision_image_by_image(split) -> None:
     for crop, image, top, left in zip(
         baselines.crop(images, tops, lefts), images, tops.tolist(), lefts.tolist(), strict=True
     ):
-        assert torch.equal(crop, reference.crop(reference.pad(image, [PADDING] * 4), top, left, 32, 32))
+        assert torch.equal(crop, reference.crop(reference.pad(image, [CROP_FLIP.padding] * 4), top, left, 32, 32))

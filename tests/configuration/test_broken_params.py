@@ -17,6 +17,8 @@ MISSING = "missing; every key has to be stated"
 NAME_PATTERN = "must match pattern '^[A-Za-z0-9_][A-Za-z0-9_-]*$'"
 DEVICE_PATTERN = r"must match pattern '^(auto|cpu|mps|cuda(:\d+)?)$'"
 STEP = {"name": "step", "milestones": [0.5, 0.75], "factor": 0.1}
+ONE_CYCLE = {"name": "one_cycle", "warmup": 0.2, "start": 0.1, "end": 0.0}
+MODELS = "must be one of 'simple_nn', 'resnet20', 'squeezenet', 'speedrun'"
 JPEG = {"data.label": "cifar10-jpeg"}
 DIGITS = {"data.source": "digits", "data.label": "digits"}
 
@@ -130,14 +132,23 @@ IMPOSSIBLE_VALUES = [
         "train.schedule: milestones [0.75, 0.5] must increase",
     ),
     ({"train.schedule": STEP | {"milestones": [0.5, 1.0]}}, "train.schedule.milestones.1: 1.0 must be less than 1"),
-    (
-        {"train.model.name": "simplenn"},
-        "train.model.name: 'simplenn' must be one of 'simple_nn', 'resnet20', 'squeezenet'",
-    ),
+    ({"train.schedule": ONE_CYCLE | {"warmup": 1.0}}, "train.schedule.warmup: 1.0 must be less than 1"),
+    ({"train.schedule": ONE_CYCLE | {"start": 0.0}}, "train.schedule.start: 0.0 must be greater than 0"),
+    ({"train.schedule": ONE_CYCLE | {"start": 1.5}}, "train.schedule.start: 1.5 must be less than or equal to 1"),
+    ({"train.schedule": ONE_CYCLE | {"end": -0.1}}, "train.schedule.end: -0.1 must be greater than or equal to 0"),
+    ({"train.schedule": ONE_CYCLE | {"end": 1.1}}, "train.schedule.end: 1.1 must be less than or equal to 1"),
+    ({"train.model.name": "simplenn"}, f"train.model.name: 'simplenn' {MODELS}"),
     ({"train.optimizer.name": "sdg"}, "train.optimizer.name: 'sdg' must be one of 'sgd', 'adam'"),
-    ({"train.schedule.name": "cosin"}, "train.schedule.name: 'cosin' must be one of 'constant', 'step'"),
+    ({"train.schedule.name": "cosin"}, "train.schedule.name: 'cosin' must be one of 'constant', 'step', 'one_cycle'"),
     ({"train.model.activation": "gelu"}, "train.model.activation: 'gelu' must be 'relu', 'leaky_relu' or 'swish'"),
-    ({"train.augmentation": "flip"}, "train.augmentation: 'flip' must be 'none' or 'crop_flip'"),
+    (
+        {"train.augmentation": "flip"},
+        "train.augmentation: 'flip' must be 'none', 'crop_flip' or 'shift_alternating_flip'",
+    ),
+    (
+        {"variants.speedrun.model.test_time_augmentation": "mirror"},
+        "variants.speedrun.model.test_time_augmentation: 'mirror' must be 'none' or 'multi_crop'",
+    ),
     ({"train.precision": "fp16"}, "train.precision: 'fp16' must be 'fp32', 'tf32' or 'bf16'"),
     ({"train.device": "gpu"}, f"train.device: 'gpu' {DEVICE_PATTERN}"),
     ({"evaluate.device": "cuda:"}, f"evaluate.device: 'cuda:' {DEVICE_PATTERN}"),
@@ -148,10 +159,7 @@ IMPOSSIBLE_VALUES = [
         {"variants.resnet20.schedule.milestones": [0.75, 0.5]},
         "variants.resnet20.schedule: milestones [0.75, 0.5] must increase",
     ),
-    (
-        {"variants.resnet20.model.name": "resnet18"},
-        "variants.resnet20.model.name: 'resnet18' must be one of 'simple_nn', 'resnet20', 'squeezenet'",
-    ),
+    ({"variants.resnet20.model.name": "resnet18"}, f"variants.resnet20.model.name: 'resnet18' {MODELS}"),
     ({"aggregate.sweeps.l2.setting": "l1"}, "aggregate.sweeps.l2.setting: 'l1' must be 'lr' or 'weight_decay'"),
 ]
 

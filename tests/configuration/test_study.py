@@ -21,7 +21,7 @@ OWN_LR = {
     "simple_nn_bn_lr_1e-1",
     *("lr_1e-0", "lr_1e-1", "lr_5e-2", "lr_5e-3", "lr_1e-3"),
     "adam",
-    *("resnet20", "plain20", "resnet20_dws", "squeezenet", "squeezenet_early"),
+    *("resnet20", "plain20", "resnet20_dws", "squeezenet", "squeezenet_early", "resnet20_modern", "speedrun"),
 }
 
 

@@ -28,6 +28,34 @@ SQUEEZENET = {
     "model.convolution": NONE,
     "lr": 0.04,
 }
+MODERN = {
+    "optimizer.nesterov": True,
+    "schedule.name": "one_cycle",
+    "schedule.warmup": 0.2,
+    "schedule.start": 0.1,
+    "schedule.end": 0.0,
+    "schedule.milestones": NONE,
+    "schedule.factor": NONE,
+    "weight_decay": 0.0005,
+    "label_smoothing": 0.1,
+}
+SPEEDRUN = {
+    "model.name": "speedrun",
+    "model.test_time_augmentation": "multi_crop",
+    "model.shortcut": NONE,
+    "model.convolution": NONE,
+    "augmentation": "shift_alternating_flip",
+    "optimizer.momentum": 0.85,
+    "schedule.warmup": 0.23,
+    "schedule.start": 0.2,
+    "schedule.end": 0.07,
+    "lr": 1.5,
+    "weight_decay": 0.00133,
+    "label_smoothing": 0.2,
+    "batch_size": 1024,
+    "epochs": 16,
+    "precision": "bf16",
+}
 ADAM = {
     "optimizer.name": "adam",
     "optimizer.beta1": 0.9,
@@ -63,6 +91,8 @@ DIFFERENCES: dict[str, tuple[str, dict[str, Any]]] = {
     "resnet20_dws": ("resnet20", {"model.convolution": "depthwise_separable"}),
     "squeezenet": ("resnet20", SQUEEZENET),
     "squeezenet_early": ("squeezenet", {"model.downsampling": "early"}),
+    "resnet20_modern": ("resnet20", MODERN),
+    "speedrun": ("resnet20_modern", SPEEDRUN),
 }
 
 
@@ -115,6 +145,7 @@ def test_simple_nn_has_the_numbers_of_the_study(settings):
         "batch_size": 128,
         "epochs": 30,
         "precision": "tf32",
+        "compile": False,
         "device": "auto",
         "num_threads": 1,
         "deterministic": True,
@@ -128,6 +159,14 @@ def test_resnet20_has_the_schedule_of_its_paper(settings):
     assert settings["resnet20"]["augmentation"] == "crop_flip"
     drops = [milestone * settings["resnet20"]["epochs"] for milestone in settings["resnet20"]["schedule.milestones"]]
     assert drops == [100, 150]
+
+
+def test_speedrun_has_the_rates_of_its_paper_for_the_mean_loss(settings):
+    """There lr is of the summed loss and, as the decay, per 1024 images of momentum's 1 + 1 / (1 - 0.85) weights."""
+    ours = settings["speedrun"]
+    kilostep = 1024 * (1 + 1 / (1 - ours["optimizer.momentum"]))
+    assert ours["lr"] == pytest.approx(11.5 / kilostep * ours["batch_size"], rel=1e-3)
+    assert ours["lr"] * ours["weight_decay"] == pytest.approx(0.0153 * ours["batch_size"] / kilostep, rel=1e-3)
 
 
 @pytest.mark.parametrize(

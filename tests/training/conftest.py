@@ -7,8 +7,10 @@ import torch
 
 from ablation.common.settings import read_yaml
 from ablation.configuration.study import merge
+from ablation.data.augmentation import AUGMENTATIONS, CROP_FLIP
 from ablation.data.splits import Normalization, Split, Statistics, write_split, write_statistics
 from ablation.training.params import VariantParams
+from ablation.training.randomness import epoch_plan
 
 PROJECT = Path(__file__).parents[2]
 STATISTICS = Statistics((0.49, 0.48, 0.45), (0.25, 0.24, 0.26), [f"class {i}" for i in range(10)])
@@ -30,6 +32,11 @@ def variant_params() -> Callable[..., VariantParams]:
 @pytest.fixture(scope="session")
 def normalization() -> Normalization:
     return Normalization.of(STATISTICS, 32)
+
+
+def plan_of(params: VariantParams, epoch: int, num_images: int) -> torch.Tensor:
+    """What the steps of an epoch of seed 0 train on."""
+    return epoch_plan(0, epoch, num_images, AUGMENTATIONS.get(params.augmentation, CROP_FLIP))
 
 
 def images_of_classes(num_images: int, seed: int) -> Split:

@@ -1,8 +1,14 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
+from ablation.models.speedrun import patch_covariance, whitening_filters
+from ablation.training import loop
 from ablation.training.backend import prepare
 from ablation.training.loop import load_data, new_run, train_epochs, validate
+from ablation.training.randomness import epoch_plan
+from tests.training.conftest import STATISTICS
 
 CPU = torch.device("cpu")
 
@@ -12,7 +18,7 @@ def same(a, b) -> bool:
 
 
 def run_to_end(params, seed, data, run=None):
-    run = run or new_run(params, seed, CPU)
+    run = run or new_run(params, seed, data)
     for _ in train_epochs(run, params, seed, data):
         pass
     return run
@@ -39,14 +45,29 @@ def test_first_batch_loss_is_that_of_the_untrained_network(
     params = variant_params("simple_nn", batch_size=100)
     data = load_data(train_split, val_split, normalization, params, CPU)
     run = run_to_end(params, 0, data)
-    logits = new_run(params, 0, CPU).model(normalization(data.train_images))
+    logits = new_run(params, 0, data).model(normalization(data.train_images))
     expected = torch.nn.functional.cross_entropy(logits, data.train_labels).item()
     assert run.first_batch_loss == pytest.approx(expected, rel=1e-5)
     assert run.first_batch_loss == pytest.approx(2.3026, abs=0.05)  # ln 10
     assert run.epochs[0].train_loss == run.first_batch_loss  # the only batch of the epoch
+    assert run.epochs[0].batch_loss_sd == pytest.approx(0, abs=2e-3)
 
 
-@pytest.mark.parametrize("variant", ["simple_nn_bn", "dropout", "adam", "resnet20"])
+def test_batch_loss_sd_is_the_spread_of_the_batches_losses(
+    variant_params, train_split, val_split, normalization
+) -> None:
+    """The same weights throughout, so that each batch's loss can be computed afterwards; the last batch is smaller."""
+    params = variant_params("simple_nn", batch_size=30, epochs=1, lr=1e-30)
+    data = load_data(train_split, val_split, normalization, params, CPU)
+    run = run_to_end(params, 0, data)
+    logits = run.model(normalization(data.train_images))
+    losses = torch.nn.functional.cross_entropy(logits, data.train_labels, reduction="none")
+    batches = losses[epoch_plan(0, 1, 100)[1]].split(30)
+    means = torch.cat([batch.mean().expand(len(batch)) for batch in batches])
+    assert run.epochs[0].batch_loss_sd == pytest.approx(means.std(correction=0).item(), rel=0.02)
+
+
+@pytest.mark.parametrize("variant", ["simple_nn_bn", "dropout", "adam", "resnet20", "speedrun"])
 def test_an_interrupted_run_ends_with_the_bits_of_an_uninterrupted_one(
     variant, variant_params, train_split, val_split, normalization
 ) -> None:
@@ -54,21 +75,36 @@ def test_an_interrupted_run_ends_with_the_bits_of_an_uninterrupted_one(
     data = load_data(train_split, val_split, normalization, params, CPU)
     whole = run_to_end(params, 5, data)
 
-    first = new_run(params, 5, CPU)
+    first = new_run(params, 5, data)
     epochs = train_epochs(first, params, 5, data)
     next(epochs), next(epochs)
     state = first.state()
     torch.manual_seed(99)
-    resumed = new_run(params, 5, CPU)
+    resumed = new_run(params, 5, data)
     resumed.restore(state)
     run_to_end(params, 5, data, resumed)
 
     assert same(whole.model, resumed.model)
-    untimed = [
-        [(e.train_loss, e.train_accuracy, e.val_loss, e.val_accuracy) for e in run.epochs] for run in (whole, resumed)
-    ]
+    untimed = [[replace(e, seconds=0.0, images_per_second=0.0) for e in run.epochs] for run in (whole, resumed)]
     assert untimed[0] == untimed[1]
     assert whole.best_epoch == resumed.best_epoch and whole.first_batch_loss == resumed.first_batch_loss
+
+
+@pytest.mark.parametrize("augmentation", ["none", "shift_alternating_flip"])
+def test_speedruns_first_layer_comes_from_the_first_training_images_as_they_are(
+    augmentation, variant_params, train_split, val_split, normalization, monkeypatch
+) -> None:
+    monkeypatch.setattr(loop, "NUM_WHITENING_IMAGES", 60)
+    params = variant_params("speedrun", augmentation=augmentation)
+    data = load_data(train_split, val_split, normalization, params, CPU)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (STATISTICS.mean, STATISTICS.std))
+    images = (train_split.images[:60] / 255 - mean) / std
+    runs = [new_run(params, seed, data) for seed in (0, 1)]
+    torch.testing.assert_close(
+        runs[0].model.whitening, whitening_filters(patch_covariance(images)), rtol=1e-3, atol=1e-3
+    )
+    assert torch.equal(runs[0].model.whitening, runs[1].model.whitening)
+    assert not any(p is runs[0].model.whitening for g in runs[0].optimizer.param_groups for p in g["params"])
 
 
 def test_a_seeds_result_does_not_depend_on_what_ran_before(
@@ -84,12 +120,12 @@ def test_a_seeds_result_does_not_depend_on_what_ran_before(
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-@pytest.mark.parametrize("variant", ["simple_nn_bn_swish", "dropout", "adam", "resnet20", "resnet20_dws", "squeezenet"])
+@pytest.mark.parametrize("variant", ["simple_nn_bn_swish", "dropout", "adam", "resnet20", "squeezenet", "speedrun"])
 def test_two_runs_on_cuda_have_the_same_bits(variant, variant_params, train_split, val_split, normalization) -> None:
     params = variant_params(variant, device="cuda", batch_size=32)
     device = prepare(params)
     data = load_data(train_split, val_split, normalization, params, device)
-    runs = [new_run(params, 0, device) for _ in range(2)]
+    runs = [new_run(params, 0, data) for _ in range(2)]
     for run in runs:
         for _ in train_epochs(run, params, 0, data):
             pass

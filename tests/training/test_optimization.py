@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -19,6 +20,40 @@ def test_step_schedule_divides_by_ten_at_half_and_three_quarters(variant_params)
 def test_constant_schedule(variant_params) -> None:
     params = variant_params("simple_nn", lr=0.03)
     assert [learning_rate(params, step, 10) for step in (0, 5, 9)] == [0.03] * 3
+
+
+def test_one_cycle_schedule_by_hand(variant_params) -> None:
+    """20 % of 10 steps up from a tenth of the rate, then down towards 0 at the end of step 9."""
+    schedule = {"name": "one_cycle", "warmup": 0.2, "start": 0.1, "end": 0.0}
+    params = variant_params("simple_nn", lr=0.8, schedule=schedule)
+    rates = [learning_rate(params, step, 10) for step in range(10)]
+    assert rates == pytest.approx([0.08, 0.44, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [
+        ({"warmup": 0.0, "start": 0.5, "end": 0.0}, [1.0, 0.75, 0.5, 0.25]),
+        ({"warmup": 0.0, "start": 0.5, "end": 0.2}, [1.0, 0.8, 0.6, 0.4]),
+        ({"warmup": 0.5, "start": 1.0, "end": 1.0}, [1.0, 1.0, 1.0, 1.0]),
+        ({"warmup": 0.1, "start": 0.5, "end": 0.1}, [0.5, 0.85, 0.6, 0.35]),  # the peak, 0.4, is between two steps
+        ({"warmup": 0.99, "start": 0.01, "end": 0.0}, [0.01, 0.26, 0.51, 0.76]),
+    ],
+)
+def test_one_cycle_schedule_at_its_edges(schedule, rates, variant_params) -> None:
+    params = variant_params("simple_nn", lr=1.0, schedule={"name": "one_cycle", **schedule})
+    assert [learning_rate(params, step, 4) for step in range(4)] == pytest.approx(rates, abs=1e-9)
+    assert learning_rate(params, 0, 1) == (1.0 if schedule["warmup"] == 0 else schedule["start"])
+
+
+@pytest.mark.parametrize("variant", ["resnet20_modern", "speedrun"])
+def test_one_cycle_schedule_equals_interpolation_between_its_three_corners(variant, variant_params) -> None:
+    params, num_steps = variant_params(variant), 704
+    corners = [0, params.schedule.warmup * num_steps, num_steps]
+    values = [params.schedule.start * params.lr, params.lr, params.schedule.end * params.lr]
+    rates = [learning_rate(params, step, num_steps) for step in range(num_steps)]
+    assert rates == pytest.approx(np.interp(range(num_steps), corners, values).tolist())
+    assert min(rates) > 0
 
 
 def test_sgd_updates_by_the_textbook_formula(variant_params) -> None:

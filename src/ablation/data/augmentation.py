@@ -1,31 +1,58 @@
-"""Random crop of the image padded by 4 and horizontal flip (He et al. 2015): whole batches, each image on its own."""
+"""Random crops of the padded image and horizontal flips: whole batches, each image on its own."""
+
+from typing import NamedTuple
 
 from torch import Tensor
 
-PADDING = 4  # pixels, black as in the raw image
-NUM_OFFSETS = 2 * PADDING + 1
+
+class Augmentation(NamedTuple):
+    padding: int  # pixels on each side
+    reflect: bool  # the padding mirrors the image at its edge pixels; else it is black, as in the raw image
+    alternating_flip: bool  # at random in the first epoch, then in every other epoch; else at random in each
+
+    @property
+    def num_offsets(self) -> int:
+        """Places of a crop along one side."""
+        return 2 * self.padding + 1
 
 
-def windows(images: Tensor) -> Tensor:
-    """All 2 x 9 x 9 flipped and shifted versions of each image, as a view of one padded copy.
+CROP_FLIP = Augmentation(padding=4, reflect=False, alternating_flip=False)  # He et al. 2015, arXiv 1512.03385
+# Jordan 2024, arXiv 2404.00498, sections 3.1 and 3.6
+SHIFT_ALTERNATING_FLIP = Augmentation(padding=2, reflect=True, alternating_flip=True)
+AUGMENTATIONS = {"crop_flip": CROP_FLIP, "shift_alternating_flip": SHIFT_ALTERNATING_FLIP}
 
-    images: uint8 [N, 3, H, W]. Returns uint8 [2, N, 9, 9, H, W, 3]: flip, image, top, left, then the crop.
-    The view reads memory of [2, N, H + 8, W + 8, 3], so cutting a batch of crops is one gather.
+
+def windows(images: Tensor, augmentation: Augmentation = CROP_FLIP) -> Tensor:
+    """All flipped and shifted versions of each image, as a view of one padded copy.
+
+    images: uint8 [N, 3, H, W]. Returns uint8 [2, N, K, K, H, W, 3]: flip, image, top, left of K = 2 * padding + 1
+    offsets, then the crop. The view reads memory of [2, N, H + K - 1, W + K - 1, 3], so cutting a batch of crops is one
+    gather.
     """
     n, c, h, w = images.shape
-    padded = images.new_zeros(2, n, h + 2 * PADDING, w + 2 * PADDING, c)
-    inner = padded[:, :, PADDING : PADDING + h, PADDING : PADDING + w]
+    k, p = augmentation.num_offsets, augmentation.padding
+    padded = images.new_zeros(2, n, h + 2 * p, w + 2 * p, c)
+    inner = padded[:, :, p : p + h, p : p + w]
     inner[0] = images.permute(0, 2, 3, 1)
     inner[1] = images.flip(3).permute(0, 2, 3, 1)
+    if augmentation.reflect:
+        for side, length in ((padded, h), (padded.transpose(2, 3), w)):  # rows, then whole columns with their corners
+            for i in range(1, p + 1):
+                side[:, :, p - i] = side[:, :, p + i]
+                side[:, :, p + length - 1 + i] = side[:, :, p + length - 1 - i]
     flip, image, row, column, channel = padded.stride()
-    return padded.as_strided(
-        (2, n, NUM_OFFSETS, NUM_OFFSETS, h, w, c), (flip, image, row, column, row, column, channel)
-    )
+    return padded.as_strided((2, n, k, k, h, w, c), (flip, image, row, column, row, column, channel))
 
 
 def crop_flip(windows: Tensor, flips: Tensor, index: Tensor, tops: Tensor, lefts: Tensor) -> Tensor:
-    """The crop of image `index[i]`, mirrored where `flips[i]` is 1, with offsets `tops[i], lefts[i]` (0..8).
+    """The crop of image `index[i]`, mirrored where `flips[i]` is 1, with offsets `tops[i], lefts[i]` (0..2 * padding).
 
     windows: from `windows`; the others: integer [B]. Returns uint8 [B, H, W, 3].
     """
     return windows[flips, index, tops, lefts]
+
+
+def unaugmented(windows: Tensor) -> Tensor:
+    """The images themselves, uint8 [N, H, W, 3], in what `windows` returned: not flipped, the crop in the middle."""
+    padding = windows.shape[2] // 2
+    return windows[0, :, padding, padding]

@@ -5,14 +5,16 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ablation.data.augmentation import NUM_OFFSETS, PADDING, crop_flip, windows
+from ablation.data.augmentation import CROP_FLIP, crop_flip, windows
 
 NUM_IMAGES = 3  # per class
 NUM_VERSIONS = 3  # augmented, per image
 TILE = 64  # pixels: an image of 32, doubled
 GAP, GROUP_GAP, MARGIN, HEADER = 4, 20, 16, 96  # pixels
 INK, PAPER = (32, 32, 32), (255, 255, 255)
-NOTE = f"raw, then {NUM_VERSIONS} times augmented: random crop of the image padded by {PADDING}, flipped or not"
+NOTE = (
+    f"raw, then {NUM_VERSIONS} times augmented: random crop of the image padded by {CROP_FLIP.padding}, flipped or not"
+)
 
 
 def draw_samples(images: NDArray[np.uint8], labels: NDArray[np.uint8], classes: list[str]) -> Image.Image:
@@ -44,7 +46,7 @@ def _tiles(image: NDArray[np.uint8], generator: torch.Generator) -> list[NDArray
     """The image uint8 [3, H, W] itself and its augmented versions, each uint8 [H, W, 3]."""
     index = torch.zeros(NUM_VERSIONS, dtype=torch.int64)
     flips = torch.randint(2, (NUM_VERSIONS,), generator=generator)
-    tops, lefts = torch.randint(NUM_OFFSETS, (2, NUM_VERSIONS), generator=generator)
+    tops, lefts = torch.randint(CROP_FLIP.num_offsets, (2, NUM_VERSIONS), generator=generator)
     view = windows(torch.from_numpy(image[None]))
     augmented = crop_flip(view, index=index, flips=flips, tops=tops, lefts=lefts)
     return [image.transpose(1, 2, 0), *augmented.numpy()]

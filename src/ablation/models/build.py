@@ -8,12 +8,14 @@ from torch import nn
 from ablation.models.params import ModelParams
 from ablation.models.resnet import ResNet20
 from ablation.models.simple_nn import SimpleNN
+from ablation.models.speedrun import SpeedrunNet
 from ablation.models.squeezenet import SqueezeNet
 
 BUILDERS: dict[str, Callable[[Any], nn.Module]] = {
     "simple_nn": SimpleNN,
     "resnet20": ResNet20,
     "squeezenet": SqueezeNet,
+    "speedrun": SpeedrunNet,
 }
 
 

@@ -25,4 +25,11 @@ class SqueezeNetParams(Settings):
     downsampling: Literal["late", "early"]
 
 
-ModelParams = Annotated[SimpleNNParams | ResNet20Params | SqueezeNetParams, Field(discriminator="name")]
+class SpeedrunParams(Settings):
+    name: Literal["speedrun"]
+    test_time_augmentation: Literal["none", "multi_crop"]  # multi_crop: six views of each image that is evaluated
+
+
+ModelParams = Annotated[
+    SimpleNNParams | ResNet20Params | SqueezeNetParams | SpeedrunParams, Field(discriminator="name")
+]

@@ -19,7 +19,8 @@ def prepare(params: TrainParams) -> torch.device:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
     device = choose_device(params.device)
     torch.set_num_threads(params.num_threads)
-    torch.use_deterministic_algorithms(params.deterministic, warn_only=True)
+    # As use_deterministic_algorithms(..., warn_only=True), which would import the compiler for a second.
+    torch.set_deterministic_debug_mode("warn" if params.deterministic else "default")
     torch.backends.cudnn.benchmark = not params.deterministic
     warnings.filterwarnings("ignore", message=".*max_pool2d_with_indices_backward_cuda.*")
     tf32 = params.precision == "tf32" and device.type == "cuda"

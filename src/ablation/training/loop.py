@@ -10,21 +10,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ablation.data.augmentation import windows
+from ablation.data.augmentation import AUGMENTATIONS, CROP_FLIP, unaugmented, windows
 from ablation.data.splits import Normalization, Split, channels_last
 from ablation.models.build import build_model
+from ablation.models.speedrun import SpeedrunNet
+from ablation.training.capture import captured_step
 from ablation.training.optimization import build_optimizer, learning_rate, set_learning_rate
 from ablation.training.params import TrainParams
 from ablation.training.randomness import derive, epoch_plan
-from ablation.training.step import autocast, batch_sums, captured_step, eager_step
+from ablation.training.step import autocast, batch_sums, eager_step, gradient_norms, make_batch
 
 VAL_BATCH_SIZE = 1000  # images; large, since no gradients are kept
+NUM_WHITENING_IMAGES = 5000  # training images from which SpeedrunNet's first layer is computed
 
 
 class Data(NamedTuple):
     """Images of a variant's runs, on the device, shared by its seeds."""
 
-    train_images: Tensor  # uint8: `windows` of them with augmentation crop_flip, [N, H, W, 3] without
+    train_images: Tensor  # uint8: `windows` of them with augmentation, [N, H, W, 3] without
     train_labels: Tensor  # int64 [N]
     val_images: Tensor  # uint8 [N, H, W, 3]
     val_labels: Tensor  # int64 [N]
@@ -38,11 +41,13 @@ class Epoch:
     number: int  # from 1
     train_loss: float
     train_accuracy: float
+    batch_loss_sd: float  # standard deviation of the batches' train losses
     val_loss: float
     val_accuracy: float
     lr: float  # of the first step
     seconds: float  # of training, without validation
     images_per_second: float
+    gradient_norms: list[float]  # of the first batch before its step, in the order of step.weight_layers
 
     @property
     def diverged(self) -> bool:
@@ -88,9 +93,9 @@ def load_data(
     train: Split, val: Split, normalization: Normalization, params: TrainParams, device: torch.device
 ) -> Data:
     """The splits on `device`, laid out for `params.augmentation`."""
-    train_images = train.images.to(device)
+    train_images, augmentation = train.images.to(device), AUGMENTATIONS.get(params.augmentation)
     return Data(
-        windows(train_images) if params.augmentation == "crop_flip" else channels_last(train_images),
+        windows(train_images, augmentation) if augmentation else channels_last(train_images),
         train.labels.to(device),
         channels_last(val.images.to(device)),
         val.labels.to(device),
@@ -98,17 +103,22 @@ def load_data(
     )
 
 
-def new_run(params: TrainParams, seed: int, device: torch.device) -> Run:
-    """The run of `seed` before its first step. Weights are drawn on the CPU: every device starts from the same."""
+def new_run(params: TrainParams, seed: int, data: Data) -> Run:
+    """The run of `seed` before its first step. Weights are made on the CPU: every device starts from the same."""
+    device = data.train_labels.device
     torch.manual_seed(derive(seed, "initialization"))
-    model = build_model(params.model).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = build_model(params.model)
+    if isinstance(model, SpeedrunNet):
+        images = unaugmented(data.train_images) if params.augmentation in AUGMENTATIONS else data.train_images
+        model.fit_whitening(data.normalization.to(torch.device("cpu"))(images[:NUM_WHITENING_IMAGES].cpu()))
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Run(model, build_optimizer(model, params, device))
 
 
 def train_epochs(run: Run, params: TrainParams, seed: int, data: Data) -> Iterator[Epoch]:
     """Train on from where `run` stands, yielding each finished epoch, to the last or to a loss that is not finite."""
     device = data.train_labels.device
-    sums = torch.zeros(2, device=device)
+    sums = torch.zeros(3, device=device)
     step = eager_step(run.model, run.optimizer, params, data.train_images, data.train_labels, data.normalization, sums)
     if device.type == "cuda":
         step = captured_step(step, run.model, run.optimizer, sums)
@@ -116,8 +126,14 @@ def train_epochs(run: Run, params: TrainParams, seed: int, data: Data) -> Iterat
     num_steps = math.ceil(num_images / params.batch_size)
     while len(run.epochs) < params.epochs and run.diverged_epoch is None:
         number = len(run.epochs) + 1
+        # Without augmentation only the plan's order counts.
+        plan = epoch_plan(seed, number, num_images, AUGMENTATIONS.get(params.augmentation, CROP_FLIP)).to(device)
         torch.manual_seed(derive(seed, "dropout", number))
-        plan = epoch_plan(seed, number, num_images).to(device)
+        inputs = make_batch(
+            plan[:, : params.batch_size], params, data.train_images, data.train_labels, data.normalization
+        )
+        norms = gradient_norms(run.model, params, *inputs)
+        torch.manual_seed(derive(seed, "dropout", number))
         run.model.train()
         sums.zero_()
         lr = None
@@ -129,12 +145,22 @@ def train_epochs(run: Run, params: TrainParams, seed: int, data: Data) -> Iterat
             step(batch)
             if run.first_batch_loss is None:
                 run.first_batch_loss = sums[0].item() / batch.shape[1]
-        train_loss, train_accuracy = (total / num_images for total in sums.tolist())  # waits for the device
+        train_loss, train_accuracy, square = (total / num_images for total in sums.tolist())  # waits for the device
         seconds = time.perf_counter() - start
         val_loss, val_accuracy = validate(run.model, params, data)
-        first_lr = learning_rate(params, (number - 1) * num_steps, params.epochs * num_steps)
         run.epochs.append(
-            Epoch(number, train_loss, train_accuracy, val_loss, val_accuracy, first_lr, seconds, num_images / seconds)
+            Epoch(
+                number=number,
+                train_loss=train_loss,
+                train_accuracy=train_accuracy,
+                batch_loss_sd=math.sqrt(max(square - train_loss**2, 0.0)) if math.isfinite(square) else math.nan,
+                val_loss=val_loss,
+                val_accuracy=val_accuracy,
+                lr=learning_rate(params, (number - 1) * num_steps, params.epochs * num_steps),
+                seconds=seconds,
+                images_per_second=num_images / seconds,
+                gradient_norms=norms.tolist(),
+            )
         )
         if run.best_epoch == 0 or val_accuracy > run.epochs[run.best_epoch - 1].val_accuracy:
             run.best_epoch = number
@@ -146,12 +172,12 @@ def train_epochs(run: Run, params: TrainParams, seed: int, data: Data) -> Iterat
 def validate(model: nn.Module, params: TrainParams, data: Data) -> tuple[float, float]:
     """Mean loss and accuracy on val; waits for the device."""
     model.eval()
-    sums = torch.zeros(2, device=data.val_labels.device)
+    sums = torch.zeros(3, device=data.val_labels.device)
     for images, labels in zip(
         data.val_images.split(VAL_BATCH_SIZE), data.val_labels.split(VAL_BATCH_SIZE), strict=True
     ):
         with autocast(params, images.device):
             logits = model(data.normalization(images))
         sums += batch_sums(F.cross_entropy(logits.float(), labels), logits, labels)
-    loss, accuracy = (total / len(data.val_labels) for total in sums.tolist())
+    loss, accuracy, _ = (total / len(data.val_labels) for total in sums.tolist())
     return loss, accuracy

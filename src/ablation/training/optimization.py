@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from ablation.training.params import SGDParams, StepParams, TrainParams
+from ablation.training.params import OneCycleParams, SGDParams, StepParams, TrainParams
 
 
 def build_optimizer(model: nn.Module, params: TrainParams, device: torch.device) -> torch.optim.Optimizer:
@@ -31,11 +31,20 @@ def build_optimizer(model: nn.Module, params: TrainParams, device: torch.device)
 
 
 def learning_rate(params: TrainParams, step: int, num_steps: int) -> float:
-    """The learning rate of step `step` (0-based) of `num_steps`."""
+    """The learning rate of step `step` (0-based) of `num_steps`.
+
+    one_cycle: step 0 has `start` * lr, step warmup * num_steps has lr, and `end` * lr is reached where training ends, a
+    step after the last: with `end` 0 the last step still counts.
+    """
     schedule = params.schedule
     if isinstance(schedule, StepParams):
         passed = sum(step >= milestone * num_steps for milestone in schedule.milestones)
         return params.lr * schedule.factor**passed
+    if isinstance(schedule, OneCycleParams):
+        peak = schedule.warmup * num_steps
+        if step < peak:
+            return params.lr * (schedule.start + (1 - schedule.start) * step / peak)
+        return params.lr * (schedule.end + (1 - schedule.end) * (num_steps - step) / (num_steps - peak))
     return params.lr
 
 

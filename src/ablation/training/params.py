@@ -47,13 +47,22 @@ class StepParams(Settings):
         return self
 
 
+class OneCycleParams(Settings):
+    """Smith & Topin 2017, arXiv 1708.07120: up from `start` * lr to lr, then down to `end` * lr, both in a line."""
+
+    name: Literal["one_cycle"]
+    warmup: Fraction  # of all steps, in which the rate rises
+    start: Annotated[float, Field(gt=0, le=1)]
+    end: Annotated[float, Field(ge=0, le=1)]
+
+
 class TrainParams(Settings):
     """The section `train` of params.yaml, and one variant's settings once its overrides are applied."""
 
     model: ModelParams
-    augmentation: Literal["none", "crop_flip"]
+    augmentation: Literal["none", "crop_flip", "shift_alternating_flip"]
     optimizer: Annotated[SGDParams | AdamParams, Field(discriminator="name")]
-    schedule: Annotated[ConstantParams | StepParams, Field(discriminator="name")]
+    schedule: Annotated[ConstantParams | StepParams | OneCycleParams, Field(discriminator="name")]
     lr: Annotated[float, Field(gt=0)]
     weight_decay: Annotated[float, Field(ge=0)]  # L2
     l1: Annotated[float, Field(ge=0)]
@@ -61,6 +70,7 @@ class TrainParams(Settings):
     batch_size: Annotated[int, Field(gt=0)]  # images
     epochs: Annotated[int, Field(gt=0)]
     precision: Literal["fp32", "tf32", "bf16"]
+    compile: bool
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
     num_threads: Annotated[int, Field(gt=0)]  # CPU threads of one seed
     deterministic: bool

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ablation.data.augmentation import NUM_OFFSETS
+from ablation.data.augmentation import CROP_FLIP, Augmentation
 
-PURPOSES = ("initialization", "order", "augmentation", "dropout")
+PURPOSES = ("initialization", "order", "augmentation", "dropout", "flip")  # add at the end
 
 
 def derive(seed: int, purpose: str, epoch: int = 0) -> int:
@@ -15,17 +15,18 @@ def derive(seed: int, purpose: str, epoch: int = 0) -> int:
     return int(sequence.generate_state(1, np.uint64)[0])
 
 
-def epoch_plan(seed: int, epoch: int, num_images: int) -> Tensor:
-    """What each step of an epoch trains on: int64 [4, num_images], rows flip (0/1), index, top, left (0..8).
+def epoch_plan(seed: int, epoch: int, num_images: int, augmentation: Augmentation = CROP_FLIP) -> Tensor:
+    """What each step of an epoch trains on: int64 [4, num_images], rows flip (0/1), index, top, left (0..2 * padding).
 
-    Drawn on the CPU, so that every device sees the same images in the same order.
+    An alternating flip is a coin of the image's own in epoch 1 and the other way in every next epoch (Jordan 2024,
+    arXiv 2404.00498, section 3.6). Drawn on the CPU, so that every device sees the same images in the same order.
     """
     order = torch.Generator().manual_seed(derive(seed, "order", epoch))
-    augmentation = torch.Generator().manual_seed(derive(seed, "augmentation", epoch))
-    return torch.stack(
-        [
-            torch.randint(2, (num_images,), generator=augmentation),
-            torch.randperm(num_images, generator=order),
-            *torch.randint(NUM_OFFSETS, (2, num_images), generator=augmentation),
-        ]
-    )
+    places = torch.Generator().manual_seed(derive(seed, "augmentation", epoch))
+    flips = torch.randint(2, (num_images,), generator=places)
+    index = torch.randperm(num_images, generator=order)
+    offsets = torch.randint(augmentation.num_offsets, (2, num_images), generator=places)
+    if augmentation.alternating_flip:
+        coins = torch.randint(2, (num_images,), generator=torch.Generator().manual_seed(derive(seed, "flip")))
+        flips = (coins[index] + epoch) % 2
+    return torch.stack([flips, index, *offsets])

@@ -20,6 +20,7 @@ class Curves:
         values = {
             "train/loss": epoch.train_loss,
             "train/accuracy": epoch.train_accuracy,
+            "train/batch_loss_sd": epoch.batch_loss_sd,
             "val/loss": epoch.val_loss,
             "val/accuracy": epoch.val_accuracy,
             "lr": epoch.lr,

@@ -1,6 +1,7 @@
-"""One training step, eager or captured as a CUDA graph."""
+"""One training step, of a network that is compiled or not."""
 
 import contextlib
+import copy
 import sys
 from collections.abc import Callable
 
@@ -8,21 +9,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ablation.data.augmentation import crop_flip
+from ablation.data.augmentation import AUGMENTATIONS, crop_flip
 from ablation.data.splits import Normalization
 from ablation.training.optimization import l1_weights
 from ablation.training.params import TrainParams
 
 Step = Callable[[Tensor], None]
-WARMUP_STEPS = 3  # before a capture, as torch.cuda.graph asks for
 
 
 def batch_sums(loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-    """Float [2]: a batch's summed loss and its number of correct predictions, left on the device.
+    """Float [3], left on the device: sums over a batch's images of loss, correct predictions and squared loss.
 
-    loss: the batch's mean, scalar; logits: [B, classes]; labels: [B].
+    loss: the batch's mean, scalar, which stands for each of its images; logits: [B, classes]; labels: [B].
     """
-    return torch.stack([loss.detach() * len(labels), (logits.argmax(1) == labels).sum()])
+    mean = loss.detach()
+    return torch.stack([mean * len(labels), (logits.argmax(1) == labels).sum(), mean.square() * len(labels)])
 
 
 def eager_step(
@@ -36,18 +37,16 @@ def eager_step(
 ) -> Step:
     """A function of the plan of one batch, int64 [4, B] as from `epoch_plan`, that trains on it.
 
-    images: uint8, `windows` of the training images with augmentation crop_flip, [N, H, W, 3] without.
-    sums: float [2], to which the step adds its `batch_sums`.
+    images: uint8, `windows` of the training images with augmentation, [N, H, W, 3] without.
+    sums: float [3], to which the step adds its `batch_sums`.
     """
-    augmented = params.augmentation == "crop_flip"
+    forward = compiled(model, params)
     sparse_weights = l1_weights(model) if params.l1 else []
 
     def step(plan: Tensor) -> None:
-        flips, index, tops, lefts = plan
-        batch = normalization(crop_flip(images, flips, index, tops, lefts) if augmented else images[index])
-        targets = labels[index]
+        inputs, targets = make_batch(plan, params, images, labels, normalization)
         with autocast(params, images.device):
-            logits = model(batch)
+            logits = forward(inputs)
             loss = F.cross_entropy(logits, targets, label_smoothing=params.label_smoothing)
         objective = loss
         if sparse_weights:
@@ -60,72 +59,60 @@ def eager_step(
     return step
 
 
+def compiled(model: nn.Module, params: TrainParams) -> Callable[[Tensor], Tensor]:
+    """`model`, where `params.compile` asks for it compiled, for each batch size anew; it keeps its weights.
+
+    The compiler's cache is on disk, in a folder of torch's own, for the next run. Stays eager, with a note, where the
+    compiler fails.
+    """
+    if not params.compile:
+        return model
+    network = torch.compile(model, dynamic=False)
+    failed = False
+
+    def forward(inputs: Tensor) -> Tensor:
+        nonlocal failed
+        if not failed:
+            try:
+                logits: Tensor = network(inputs)
+                return logits
+            except torch._dynamo.exc.TorchDynamoException as error:
+                failed = True
+                reason = " ".join(str(error).splitlines()[:2])  # who raised, and what
+                print(f"note: not compiled, going on without ({reason})", file=sys.stderr)
+        return model(inputs)  # type: ignore[no-any-return]
+
+    return forward
+
+
+def make_batch(
+    plan: Tensor, params: TrainParams, images: Tensor, labels: Tensor, normalization: Normalization
+) -> tuple[Tensor, Tensor]:
+    """Inputs float [B, 3, H, W] and labels [B] of one step; arguments as for `eager_step`."""
+    flips, index, tops, lefts = plan
+    augmented = params.augmentation in AUGMENTATIONS
+    batch = crop_flip(images, flips, index, tops, lefts) if augmented else images[index]
+    return normalization(batch), labels[index]
+
+
+def gradient_norms(model: nn.Module, params: TrainParams, inputs: Tensor, targets: Tensor) -> Tensor:
+    """Float [layers]: norm of the loss's gradient in the weights of each of `weight_layers`; `model` stays as it is."""
+    probe = copy.deepcopy(model).train()  # its batch norm takes the statistics of this batch
+    with autocast(params, inputs.device):
+        loss = F.cross_entropy(probe(inputs), targets, label_smoothing=params.label_smoothing)
+    return torch.stack([g.norm() for g in torch.autograd.grad(loss, list(weight_layers(probe).values()))])
+
+
+def weight_layers(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Layer -> weights of the convolutions and fully connected layers along the main path, in the order of depth."""
+    return {
+        name.removesuffix(".weight"): weights
+        for name, weights in model.named_parameters()
+        if weights.ndim > 1 and "shortcut" not in name
+    }
+
+
 def autocast(params: TrainParams, device: torch.device) -> contextlib.AbstractContextManager[None]:
     if params.precision == "bf16":
         return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)  # a captured graph must not read it
     return contextlib.nullcontext()
-
-
-def captured_step(step: Step, model: nn.Module, optimizer: torch.optim.Optimizer, sums: Tensor) -> Step:
-    """`step`, built by `eager_step` from the rest, captured once per batch size as a CUDA graph and replayed.
-
-    Its results are the eager ones. Stays eager, with a note, where an operation cannot be captured.
-    """
-    device = sums.device
-
-    def state() -> list[Tensor]:
-        return [*model.state_dict(keep_vars=True).values(), *optimizer_tensors(optimizer), sums]
-
-    graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
-
-    def capture(plan: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor]:
-        static_plan = plan.clone()
-        stream = torch.cuda.Stream(device)
-        stream.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(stream):
-            warm_up(step, static_plan, state)
-        torch.cuda.current_stream(device).wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            step(static_plan)
-        return graph, static_plan
-
-    capturable = True
-
-    def replay(plan: Tensor) -> None:
-        nonlocal capturable
-        num_images = plan.shape[1]
-        if capturable and num_images not in graphs:
-            try:
-                graphs[num_images] = capture(plan)
-            except RuntimeError as error:
-                capturable = False
-                print(f"note: no CUDA graph, going on without ({str(error).splitlines()[0]})", file=sys.stderr)
-        if num_images not in graphs:
-            return step(plan)
-        graph, static_plan = graphs[num_images]
-        static_plan.copy_(plan)
-        graph.replay()
-
-    return replay
-
-
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    return [t for slot in optimizer.state.values() for t in slot.values() if isinstance(t, Tensor)]
-
-
-def warm_up(step: Step, plan: Tensor, state: Callable[[], list[Tensor]]) -> None:
-    """Take a few steps and put back in place what they changed; optimizer state they made becomes zero, its start.
-
-    state: the tensors that a step changes: weights, buffers, optimizer state, sums.
-    """
-    before = {id(t): t.detach().clone() for t in state()}
-    with torch.random.fork_rng([plan.device] if plan.is_cuda else []):  # dropout draws from it
-        for _ in range(WARMUP_STEPS):
-            step(plan)
-    with torch.no_grad():
-        for t in state():
-            if id(t) in before:
-                t.copy_(before[id(t)])
-            else:
-                t.zero_()

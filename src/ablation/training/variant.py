@@ -2,26 +2,28 @@
 
 import functools
 import hashlib
+import importlib
+import math
 import platform
 import sys
+import threading
 import time
 from pathlib import Path
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from ablation.common.errors import InvalidInput
 from ablation.common.files import write_json
 from ablation.data.splits import Normalization, read_split, read_statistics
-from ablation.models.build import build_model
-from ablation.models.params import ModelParams
 from ablation.models.weights import save_weights
 from ablation.training import checkpoint
 from ablation.training.backend import describe, prepare
+from ablation.training.cost import activation_bytes, multiply_adds
 from ablation.training.loop import Data, Epoch, Run, load_data, new_run, train_epochs
 from ablation.training.params import VariantParams
 from ablation.training.record import Curves
 from ablation.training.seeds import num_processes, run_seeds
+from ablation.training.step import weight_layers
 
 CHECKPOINT_SHARE = 0.02  # of the time, at most
 
@@ -35,12 +37,16 @@ def train_variant(params: VariantParams, splits: Path, output: Path) -> None:
     sources = _sources()
     code = _digest(sources)
     device = prepare(params)
+    # torch.optim imports the compiler at its first use: a second that reading the data hides and forked seeds share.
+    compiler = threading.Thread(target=importlib.import_module, args=("torch._dynamo",))
+    compiler.start()
     inputs = [splits / name for name in ("train.safetensors", "val.safetensors", "statistics.json")]
     identity = checkpoint.key({**params.model_dump(exclude={"seeds"}), "on": describe(device)}, [*sources, *inputs])
     with checkpoint.claimed(checkpoint.root() / identity) as folder:
         train, val = read_split(inputs[0]), read_split(inputs[1])
         normalization = Normalization.of(read_statistics(inputs[2]), train.images.shape[-1])
         data = load_data(train, val, normalization, params, device)
+        compiler.join()  # before the fork, which no thread survives
         at_a_time = num_processes(len(params.seeds), params.num_threads) if device.type == "cpu" else 1
         run_seeds(functools.partial(train_seed, params, data, output, folder), params.seeds, at_a_time)
         if _digest(sources) != code:
@@ -54,7 +60,7 @@ def train_seed(params: VariantParams, data: Data, output: Path, checkpoints: Pat
     torch.set_num_threads(params.num_threads)
     name = f"seed-{seed}"
     try:
-        run = new_run(params, seed, data.train_labels.device)
+        run = new_run(params, seed, data)
         curves = Curves(output / "metrics" / name, output / "timing" / name)
         _resume(run, curves, checkpoints / name)
         if run.epochs:
@@ -78,6 +84,7 @@ def train_seed(params: VariantParams, data: Data, output: Path, checkpoints: Pat
         ) from None
     run.model.load_state_dict(run.best_weights)
     save_weights(output / "weights" / f"{name}.safetensors", run.model, params.model, seed)
+    write_json(output / "metrics" / name / "gradients.json", _gradients(run))
     write_json(output / "metrics" / name / "run.json", _facts(params, seed, run, data.train_labels.device))
     if run.diverged_epoch is not None:
         print(
@@ -112,6 +119,7 @@ def _facts(params: VariantParams, seed: int, run: Run, device: torch.device) -> 
         "seed": seed,
         "parameters": sum(p.numel() for p in run.model.parameters()),
         "multiply_adds": multiply_adds(params.model),
+        "activation_bytes": activation_bytes(params.model),
         "first_batch_loss": run.first_batch_loss,
         "epochs": len(run.epochs),
         "best_epoch": run.best_epoch,
@@ -124,11 +132,10 @@ def _facts(params: VariantParams, seed: int, run: Run, device: torch.device) -> 
     }
 
 
-def multiply_adds(model: ModelParams) -> int:
-    """Multiply-adds of one 3x32x32 image's forward pass through `model`, counted by torch."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        build_model(model).eval()(torch.zeros(1, 3, 32, 32))
-    return int(counter.get_total_flops()) // 2
+def _gradients(run: Run) -> dict[str, object]:
+    """gradients.json: the norm of each layer's gradient at the start of each epoch; null where it is not finite."""
+    epochs = [[norm if math.isfinite(norm) else None for norm in epoch.gradient_norms] for epoch in run.epochs]
+    return {"layers": list(weight_layers(run.model)), "epochs": epochs}
 
 
 def _sources() -> list[Path]:

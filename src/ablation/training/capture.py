@@ -1,0 +1,76 @@
+"""The training step captured as a CUDA graph, so that a small network waits for arithmetic and not for launches."""
+
+import sys
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from ablation.training.step import Step
+
+WARMUP_STEPS = 3  # before a capture, as torch.cuda.graph asks for
+
+
+def captured_step(step: Step, model: nn.Module, optimizer: torch.optim.Optimizer, sums: Tensor) -> Step:
+    """`step`, built by `eager_step` from the rest, captured once per batch size as a CUDA graph and replayed.
+
+    Its results are the eager ones. Stays eager, with a note, where an operation cannot be captured.
+    """
+    device = sums.device
+
+    def state() -> list[Tensor]:
+        return [*model.state_dict(keep_vars=True).values(), *optimizer_tensors(optimizer), sums]
+
+    graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
+
+    def capture(plan: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor]:
+        static_plan = plan.clone()
+        stream = torch.cuda.Stream(device)
+        stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(stream):
+            warm_up(step, static_plan, state)
+        torch.cuda.current_stream(device).wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            step(static_plan)
+        return graph, static_plan
+
+    capturable = True
+
+    def replay(plan: Tensor) -> None:
+        nonlocal capturable
+        num_images = plan.shape[1]
+        if capturable and num_images not in graphs:
+            try:
+                graphs[num_images] = capture(plan)
+            except RuntimeError as error:
+                capturable = False
+                print(f"note: no CUDA graph, going on without ({str(error).splitlines()[0]})", file=sys.stderr)
+        if num_images not in graphs:
+            return step(plan)
+        graph, static_plan = graphs[num_images]
+        static_plan.copy_(plan)
+        graph.replay()
+
+    return replay
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [t for slot in optimizer.state.values() for t in slot.values() if isinstance(t, Tensor)]
+
+
+def warm_up(step: Step, plan: Tensor, state: Callable[[], list[Tensor]]) -> None:
+    """Take a few steps and put back in place what they changed; optimizer state they made becomes zero, its start.
+
+    state: the tensors that a step changes: weights, buffers, optimizer state, sums.
+    """
+    before = {id(t): t.detach().clone() for t in state()}
+    with torch.random.fork_rng([plan.device] if plan.is_cuda else []):  # dropout draws from it
+        for _ in range(WARMUP_STEPS):
+            step(plan)
+    with torch.no_grad():
+        for t in state():
+            if id(t) in before:
+                t.copy_(before[id(t)])
+            else:
+                t.zero_()

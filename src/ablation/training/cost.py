@@ -1,0 +1,40 @@
+"""What a network costs, whatever the device."""
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+from ablation.models.build import build_model
+from ablation.models.params import ModelParams
+
+
+def multiply_adds(model: ModelParams) -> int:
+    """Multiply-adds of one 3x32x32 image's forward pass in training, counted by torch."""
+    from torch.utils.flop_counter import FlopCounterMode  # at the end of a run: it takes long to import
+
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        build_model(model).train()(torch.zeros(2, 3, 32, 32))
+    return int(counter.get_total_flops()) // 4
+
+
+def activation_bytes(model: ModelParams) -> int:
+    """Bytes that the forward pass of one 3x32x32 image keeps for the backward pass, in float32.
+
+    They are the peak memory of training but for what does not grow with the batch: weights, their gradients and the
+    optimizer's state.
+    """
+    return (_kept_bytes(model, num_images=4) - _kept_bytes(model, num_images=2)) // 2
+
+
+def _kept_bytes(model: ModelParams, num_images: int) -> int:
+    network = build_model(model).train()
+    kept: dict[int, Tensor] = {}  # by storage: several views of one are one
+
+    def pack(saved: Tensor) -> Tensor:
+        kept[saved.untyped_storage().data_ptr()] = saved
+        return saved
+
+    with saved_tensors_hooks(pack, lambda saved: saved):
+        logits = network(torch.zeros(num_images, 3, 32, 32))
+    del logits  # not earlier: with the graph the tensors would go, and their addresses to others
+    return sum(saved.untyped_storage().nbytes() for saved in kept.values())
