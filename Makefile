@@ -1,4 +1,4 @@
-.PHONY: setup demo test lint bench lock clean
+.PHONY: setup demo test lint bench readme lock clean
 .DELETE_ON_ERROR:
 
 # The first Python of a supported version; give another with `make PYTHON=...`.
@@ -38,6 +38,11 @@ lint: setup
 # Writes docs/performance.md; `make bench BENCH="--splits FOLDER --label NAME"` measures on images elsewhere.
 bench: setup
 	PYTHONPATH=src python -m benchmarks.run $(BENCH)
+
+# Writes docs/results and the README's results from the last dvc repro; `make readme RESULTS=FOLDER` from another folder.
+RESULTS ?= results
+readme: setup
+	PYTHONPATH=src python -m ablation.publishing.readme $(RESULTS)
 
 # Exact versions for every platform; needs uv (pip install uv).
 lock:

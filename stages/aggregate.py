@@ -4,12 +4,13 @@ from pathlib import Path
 
 from ablation.analysis.classes import read_classes
 from ablation.analysis.comparisons import compare
+from ablation.analysis.layers import read_layers
 from ablation.analysis.params import ReportParams
 from ablation.analysis.predictions import read_predictions
 from ablation.analysis.runs import read_study
 from ablation.common.errors import run
 from ablation.common.files import write_json, write_text
-from ablation.reporting import answer, comparison_tables, cost, figures, forest, page, style, tables
+from ablation.reporting import answer, comparison_tables, figures, page, provenance, statements, style, tables
 
 
 def main() -> None:
@@ -18,37 +19,35 @@ def main() -> None:
     runs, curves = read_study(params, Path("runs"))
     correct, num_images = read_predictions(params, Path("runs"))
     compared = compare(params.comparisons, runs, correct, num_images)
+    classes, layers = read_classes(params, Path("runs")), read_layers(params, Path("runs"))
     points = tables.sweep_points(params, runs)
+    origin = provenance.provenance()
 
-    write_text(results / "ablation.csv", runs.to_csv(index=False))
-    write_text(results / "curves.csv", curves.to_csv(index=False))
-    write_text(results / "sweeps.csv", points.to_csv(index=False))
-    write_text(results / "comparisons.csv", comparison_tables.tidy(compared, params.comparisons).to_csv(index=False))
+    frames = {
+        "ablation": tables.with_num_images(runs, num_images),
+        "curves": curves,
+        "sweeps": points,
+        "comparisons": comparison_tables.tidy(compared, params.comparisons),
+        "statements": statements.table(compared),
+    }
+    for name, frame in frames.items():
+        write_text(results / f"{name}.csv", frame.to_csv(index=False))
     write_json(results / "summary.json", tables.metrics(runs))
+    write_json(results / "provenance.json", origin)
     section = comparison_tables.markdown(compared, params.comparisons)
     write_text(results / "ablation.md", tables.markdown(runs, params.label) + section)
     write_text(results / "report.md", answer.comment(params, runs, compared, num_images))
     print(tables.text(runs, params.label))
 
-    charts = {
-        "learning_curves": figures.learning_curves(runs, curves, params.label),
-        "accuracy": figures.accuracy_by_variant(runs, params.label),
-        "cost": cost.cost(runs, params.label),
-    }
-    for name, group in forest.groups(compared.rows).items():
-        charts[name] = forest.forest(group, params.comparisons, params.label)
+    charts = figures.all_figures(params, runs, curves, points, compared)
     for name in params.sweeps:
-        rows = points[points["sweep"] == name]
-        if rows.empty:
+        if f"sweep_{name}" not in charts:
             print(f"note: no figure of the sweep {name}: fewer than two of its values are in the study")
-        else:
-            charts[f"sweep_{name}"] = figures.sweep(rows, params.label)
     for name, chart in charts.items():
         path = results / "figures" / f"{name}.png"
         style.write_png(chart, path)
         print(f"figure: {path}")
-    classes = read_classes(params, Path("runs"))
-    report = page.Report(params, runs, curves, points, classes, compared, num_images)
+    report = page.Report(params, runs, curves, points, classes, compared, num_images, layers, origin)
     write_text(results / "report.html", page.page(report))
     print(f"page: {results / 'report.html'}")
     print("\n" + comparison_tables.text(compared, params.comparisons))

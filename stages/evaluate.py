@@ -9,7 +9,9 @@ import torch
 from ablation.common.errors import InvalidInput, run
 from ablation.common.files import write_json, write_text
 from ablation.data.splits import read_split, read_statistics
+from ablation.evaluation.diagnostics import ActiveUnits, diagnose
 from ablation.evaluation.metrics import classification_metrics, confusion_table
+from ablation.evaluation.mistakes import confident_mistakes
 from ablation.evaluation.params import EvaluateParams
 from ablation.evaluation.predictions import predict, predictions_table
 from ablation.models.device import choose_device
@@ -29,19 +31,28 @@ def main() -> None:
     statistics = read_statistics(Path("data/splits/statistics.json"))
     splits = {name: read_split(Path("data/splits", f"{name}.safetensors")) for name in ("val", "test")}
 
-    metrics, tables = [], []
+    metrics, diagnostics, tables = [], [], []
     for seed, path in weights.items():
         model = load_weights(path).to(device).to(memory_format=torch.channels_last)
-        logits = {name: predict(model, split.images, statistics, params.batch_size) for name, split in splits.items()}
+        with ActiveUnits(model) as units:
+            logits = {"val": predict(model, splits["val"].images, statistics, params.batch_size)}
+        logits["test"] = predict(model, splits["test"].images, statistics, params.batch_size)
         tables += [predictions_table(seed, name, splits[name].labels, logits[name]) for name in splits]
         of = {name: classification_metrics(splits[name].labels, logits[name], statistics.classes) for name in splits}
         metrics.append({"seed": seed, **of})
+        batch = splits["val"].images[: params.batch_size]
+        inside = diagnose(model, units, logits["val"], batch, statistics)
+        diagnostics.append({"seed": seed, **inside})
         print(f"{variant} seed {seed}: accuracy val {of['val']['accuracy']:.2%}, test {of['test']['accuracy']:.2%}")
 
     predictions = pd.concat(tables)
-    confusion = confusion_table(predictions[predictions["split"] == "test"], statistics.classes)
+    on_test = predictions[predictions["split"] == "test"]
+    confusion = confusion_table(on_test, statistics.classes)
+    mistakes = confident_mistakes(on_test, splits["test"].images, statistics.classes)
     folder = Path("runs", variant, "evaluation")
     write_json(folder / "metrics.json", {"seeds": metrics})
+    write_json(folder / "diagnostics.json", {"seeds": diagnostics})
+    write_json(folder / "mistakes.json", mistakes)
     write_text(folder / "predictions.csv", predictions.to_csv(index=False, float_format="%.6f", lineterminator="\n"))
     write_text(folder / "confusion.csv", confusion.to_csv(index=False, lineterminator="\n"))
 

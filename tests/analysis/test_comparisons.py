@@ -105,6 +105,41 @@ def test_a_paired_row_holds_what_scipy_finds(rows: dict[str, Comparison]) -> Non
     assert (row.answer, row.seeds_needed, row.note) == ("supported", None, "")
 
 
+def test_counts_are_decided_as_they_stand_even_with_one_seed() -> None:
+    runs = runs_of({"baseline": BASELINE, "single": [0.74]})
+    runs["parameters"] = runs["variant"].map({"baseline": 272_474, "single": 50_000})
+    lower, higher = ({"metric": "parameters", "claim": {"name": name}} for name in ("lower", "higher"))
+    declared = {
+        "fewer": params(variant="single", **lower),
+        "more": params(variant="single", **higher),
+        "itself": params(
+            variant="single", metric="parameters", baseline=None, claim={"name": "at_most", "value": 50_001.0}
+        ),
+    }
+    found = compare(declared, runs, {}, {}).rows
+    assert [row.answer for row in found] == ["supported", "contradicted", "supported"]
+    assert [(row.design, row.difference, row.p, row.note) for row in found] == [
+        *[("count", -222_474, None, "")] * 2,
+        ("count", -1, None, ""),
+    ]
+
+
+def test_at_most_bounds_the_difference_or_the_value_itself_from_above() -> None:
+    runs = runs_of(VAL)
+    declared = {
+        "within": params(variant="better", claim={"name": "at_most", "value": 0.05}),
+        "beyond": params(variant="better", claim={"name": "at_most", "value": 0.02}),
+        "alone": params(variant="better", baseline=None, claim={"name": "at_most", "value": 0.75}),
+        "above": params(variant="better", baseline=None, claim={"name": "at_most", "value": 0.72}),
+    }
+    rows = compare(declared, runs, {}, NUM_IMAGES).rows
+    assert [row.verdict for row in rows] == ["supported", "contradicted", "supported", "contradicted"]
+    assert (rows[0].claim_low, rows[0].claim_high, rows[2].claim_high) == (None, 0.05, 0)
+    assert rows[2].difference == pytest.approx(0.7316 - 0.75)
+    expected = stats.ttest_1samp(VAL["better"], 0.75)
+    assert rows[2].p == pytest.approx(expected.pvalue)
+
+
 def test_holms_correction_is_over_the_comparisons_of_the_family_that_several_seeds_test(
     rows: dict[str, Comparison],
 ) -> None:
@@ -234,10 +269,13 @@ def test_the_studys_comparisons_are_declared() -> None:
         ({"variant": "simple_m"}, "swish.variant: 'simple_m' is not a variant; did you mean simple_nn?"),
         ({"baseline": "simple_m"}, "swish.baseline: 'simple_m' is not a variant; did you mean simple_nn?"),
         ({"baseline": "simple_nn_bn_swish"}, "'simple_nn_bn_swish' is compared with itself; variant and baseline must"),
-        ({"baseline": None}, "the claim higher needs a baseline; without one only a number can be claimed"),
-        ({"claim": {"name": "best"}}, "swish.claim.name: 'best' must be one of 'higher', 'lower', 'equal', 'number'"),
+        ({"baseline": None}, "the claim higher needs a baseline; without one only number and at_most"),
+        (
+            {"claim": {"name": "best"}},
+            "swish.claim.name: 'best' must be one of 'higher', 'lower', 'equal', 'at_most', 'number'",
+        ),
         ({"claim": {"name": "equal", "margin": 0}}, "swish.claim.margin: 0 must be greater than 0"),
-        ({"metric": "loss"}, "swish.metric: 'loss' must be 'val_accuracy', 'test_accuracy', 'gap' or"),
+        ({"metric": "loss"}, "swish.metric: 'loss' must be 'val_accuracy', 'test_accuracy', 'train_accuracy', 'gap'"),
         ({"familly": "recipe"}, "did you mean family?"),
     ],
 )
@@ -260,7 +298,8 @@ def test_a_comparison_outside_the_study_is_no_error(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(values, sort_keys=False))
 
     params, variants = resolve(str(path))
-    runs = runs_of(dict.fromkeys(variants, BASELINE)).assign(gap=0.01)
+    runs = runs_of(dict.fromkeys(variants, BASELINE)).assign(gap=0.01, train_accuracy=0.72, epochs_to_converge=20)
     compared = compare(params.aggregate.comparisons, runs, {}, NUM_IMAGES)
-    assert [row.name for row in compared.rows] == ["augmentation", "first_batch_loss", "plateau", "gap_augmentation"]
+    names = ["augmentation", "first_batch_loss", "plateau", "gap_augmentation", "augmentation_underfits"]
+    assert [row.name for row in compared.rows] == names
     assert compared.not_run["swish"] == "simple_nn_bn_swish is not in the study"

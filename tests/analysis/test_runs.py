@@ -1,5 +1,6 @@
 """Reading the runs of a study: what is named is read, all of it and nothing else."""
 
+import math
 import statistics
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,13 @@ def test_a_row_holds_the_figures_of_its_run(tmp_path: Path) -> None:
     assert (row["parameters"], row["multiply_adds"]) == (82_030, 1_120_000)
     assert (row["device"], row["precision"], row["torch"]) == ("cpu", "fp32", "2.14.1")
     assert pd.isna(row["diverged_epoch"])
+    assert row["train_accuracy"] == pytest.approx(0.66)
+    assert row["activation_bytes"] == 73_136
+    assert row["instability"] == pytest.approx(0.3)  # of the last of three epochs
+    assert row["epochs_to_converge"] == 2 and row["epochs_to_60"] == 2 and row["epochs_to_50"] == 1
+    assert pd.isna(row["epochs_to_70"]) and pd.isna(row["batch_norm_mean"])
+    assert (row["dead_units"], row["sparsity"]) == (0.06, 0.03)
+    assert row["gradient_reach_start"] == row["gradient_reach"] == pytest.approx(math.log10(1 / 2))
 
 
 def test_only_settings_that_vary_become_columns_and_the_run_knows_its_device_better(tmp_path: Path) -> None:

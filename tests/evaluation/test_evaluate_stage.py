@@ -21,7 +21,7 @@ SCRIPT = str(Path(__file__).parents[2] / "stages" / "evaluate.py")
 PARAMS = SimpleNNParams(name="simple_nn", batch_norm=False, activation="relu", dropout=0.0)
 CLASSES = [f"class {k}" for k in range(10)]
 NUM_IMAGES = {"val": 20, "test": 35}
-OUTPUTS = ["metrics.json", "predictions.csv", "confusion.csv"]
+OUTPUTS = ["metrics.json", "diagnostics.json", "mistakes.json", "predictions.csv", "confusion.csv"]
 
 
 @pytest.fixture
@@ -57,6 +57,16 @@ def evaluate(project: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
     return call
 
 
+def test_diagnostics_are_of_each_seed_and_null_where_it_diverged(project: Path, evaluate: Callable[..., None]) -> None:
+    evaluate("small")
+    seeds = json.loads((project / "runs/small/evaluation/diagnostics.json").read_text())["seeds"]
+    assert [of["seed"] for of in seeds] == [0, 2, 10]
+    assert seeds[2] == {"seed": 10, "sparsity": None, "weights": None, "dead_units": None, "batch_norm": None}
+    for of in seeds[:2]:
+        assert sum(of["weights"]["counts"]) == 8 * 75 + 16 * 72 + 576 * 120 + 120 * 84 + 840
+        assert 0 < of["sparsity"] < 0.01 and 0 <= of["dead_units"] < 0.5 and of["batch_norm"] is None
+
+
 def test_outputs_agree_with_each_other(
     project: Path, evaluate: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -88,6 +98,20 @@ def test_outputs_agree_with_each_other(
     np.add.at(expected, (test["label"].to_numpy(), test["prediction"].to_numpy()), 1)
     assert (counts == expected).all() and counts.sum() == 3 * NUM_IMAGES["test"]
     assert counts.trace() == round(sum(of["test"]["accuracy"] for of in metrics) * NUM_IMAGES["test"])
+
+
+def test_the_mistakes_are_the_most_confident_predictions_that_are_wrong(
+    project: Path, evaluate: Callable[..., None]
+) -> None:
+    evaluate("small")
+    predictions = pd.read_csv(project / "runs/small/evaluation/predictions.csv")
+    wrong = predictions[(predictions["split"] == "test") & (predictions["label"] != predictions["prediction"])]
+    highest = wrong.groupby("index")["confidence"].max().nlargest(12)  # NaN, of the seed that diverged, is none
+    mistakes = json.loads((project / "runs/small/evaluation/mistakes.json").read_text())
+    assert [entry["index"] for entry in mistakes] == highest.index.tolist()
+    assert [entry["confidence"] for entry in mistakes] == pytest.approx(highest.tolist())
+    assert all(entry["label"] == CLASSES[entry["index"] % 10] != entry["prediction"] for entry in mistakes)
+    assert {entry["seed"] for entry in mistakes} <= {0, 2}
 
 
 def test_a_diverged_seed_is_a_result(project: Path, evaluate: Callable[..., None]) -> None:

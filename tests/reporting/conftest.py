@@ -6,6 +6,7 @@ import pytest
 
 from ablation.analysis.classes import read_classes
 from ablation.analysis.comparisons import compare
+from ablation.analysis.layers import read_layers
 from ablation.analysis.params import ReportParams
 from ablation.analysis.predictions import read_predictions
 from ablation.analysis.runs import read_study
@@ -13,13 +14,21 @@ from ablation.reporting import tables
 from ablation.reporting.page import Report, page
 from tests.reporting.fake_study import write_study
 
+PROVENANCE = {
+    "commit": "1234567",
+    "date": "2024-05-06 07:08:09 +0000",
+    "uncommitted": ["src"],
+    "changed": [{"name": "seeds", "default": [0], "value": [0, 1, 2]}, {"name": "train.lr", "value": 0.1}],
+}
+
 
 def read_report(params: ReportParams, folder: Path) -> Report:
     runs, curves = read_study(params, folder)
     correct, num_images = read_predictions(params, folder)
     compared = compare(params.comparisons, runs, correct, num_images)
     points = tables.sweep_points(params, runs)
-    return Report(params, runs, curves, points, read_classes(params, folder), compared, num_images)
+    classes, layers = read_classes(params, folder), read_layers(params, folder)
+    return Report(params, runs, curves, points, classes, compared, num_images, layers, PROVENANCE)
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,14 @@
 """A small study as training and evaluation leave it on disk, with figures that can be worked out by hand."""
 
+import base64
+import io
 import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import yaml
+from PIL import Image
 
 from ablation.analysis.params import ReportParams
 
@@ -66,6 +69,8 @@ TEST = {
 }
 DIVERGED = {("lr_1e-0", 1): 2, ("lr_1e-0", 2): 1}  # (variant, seed) -> epoch
 PARAMETERS = {"resnet20": 272_474}
+LAYERS = ["conv1", "conv2", "fc"]  # their gradients at the start of epoch k have the norms 1/k, 2/k and 3/k
+EDGES = [i / 5 for i in range(-30, 1)]
 
 
 def write_study(root: Path, seeds: tuple[int, ...] = (0, 1, 2), label: str = "digits") -> ReportParams:
@@ -108,6 +113,7 @@ def write_run(folder: Path, seed: int, val: list[float], test: float, diverged_e
     _write_series(metrics, "val/loss", {epoch: 2.1 / epoch for epoch in finite})
     _write_series(metrics, "train/accuracy", {epoch: val[epoch - 1] + 0.02 for epoch in epochs})
     _write_series(metrics, "val/accuracy", {epoch: val[epoch - 1] for epoch in epochs})
+    _write_series(metrics, "train/batch_loss_sd", {epoch: 0.1 * epoch for epoch in finite})
     _write_series(metrics, "lr", dict.fromkeys(epochs, 0.01))
     _write_series(timing, "seconds", dict.fromkeys(epochs, 2.0))
     _write_series(timing, "images_per_second", {epoch: 1000.0 + 100 * epoch for epoch in epochs})
@@ -116,6 +122,7 @@ def write_run(folder: Path, seed: int, val: list[float], test: float, diverged_e
         "seed": seed,
         "parameters": PARAMETERS.get(folder.name, 82_030),
         "multiply_adds": 1_120_000,
+        "activation_bytes": 73_136,
         "first_batch_loss": 2.3026,
         "epochs": len(epochs),
         "best_epoch": best,
@@ -127,8 +134,25 @@ def write_run(folder: Path, seed: int, val: list[float], test: float, diverged_e
         "versions": {"python": "3.11.9", "torch": "2.14.1"},
     }
     (metrics / "run.json").write_text(json.dumps(run))
+    norms = [[(i + 1) / k if k in finite else None for i in range(len(LAYERS))] for k in epochs]
+    (metrics / "gradients.json").write_text(json.dumps({"layers": LAYERS, "epochs": norms}))
     loss = None if diverged_epoch == 1 else 2.1 / best
     _write_evaluation(folder / "evaluation", seed, {"val": val[best - 1], "test": test}, loss)
+    _write_diagnostics(folder, seed, diverged_epoch is None)
+
+
+def _write_diagnostics(folder: Path, seed: int, finite: bool) -> None:
+    """Adds a seed to those of a variant: 1 + seed percent of its weights in the first bin, the others in the last."""
+    share = (1 + seed) / 100
+    entry: dict[str, Any] = {"seed": seed, "sparsity": None, "weights": None, "dead_units": None, "batch_norm": None}
+    if finite:
+        counts = [round(1000 * share), *[0] * 28, round(1000 * (1 - share))]
+        entry |= {"sparsity": share, "weights": {"log10_edges": EDGES, "counts": counts}, "dead_units": 2 * share}
+        if folder.name == "resnet20":
+            entry["batch_norm"] = {"normalized": 1e-8, "output": 0.25}
+    path = folder / "evaluation/diagnostics.json"
+    seeds = json.loads(path.read_text())["seeds"] if path.exists() else []
+    path.write_text(json.dumps({"seeds": [*seeds, entry]}))
 
 
 def _write_evaluation(folder: Path, seed: int, accuracies: dict[str, float], loss: float | None) -> None:
@@ -147,9 +171,26 @@ def _write_evaluation(folder: Path, seed: int, accuracies: dict[str, float], los
     counts = Counter(tuple(line.split(",")[3:5]) for line in lines if line.split(",")[1] == "test")
     pairs = [f"{CLASSES[a]},{CLASSES[b]},{counts[str(a), str(b)]}" for a in range(10) for b in range(10)]
     (folder / "confusion.csv").write_text("\n".join(["label,prediction,count", *pairs]) + "\n")
+    (folder / "mistakes.json").write_text(json.dumps(_mistakes(lines)))
     path = folder / "metrics.json"
     seeds = json.loads(path.read_text())["seeds"] if path.exists() else []
     path.write_text(json.dumps({"seeds": [*seeds, entry]}))
+
+
+def _mistakes(lines: list[str]) -> list[dict[str, Any]]:
+    """The first twelve test images of `lines` that were not right, by index, each of one colour."""
+    wrong = {}
+    for seed, split, index, label, prediction, _ in (line.split(",") for line in lines[1:]):
+        if split == "test" and label != prediction:
+            wrong.setdefault(int(index), (int(seed), CLASSES[int(label)], CLASSES[int(prediction)]))
+    entries = []
+    for rank, (index, (seed, label, prediction)) in enumerate(sorted(wrong.items())[:12]):
+        buffer = io.BytesIO()
+        Image.new("RGB", (32, 32), (2 * index, 120, 255 - 2 * index)).save(buffer, "jpeg")
+        jpeg = base64.b64encode(buffer.getvalue()).decode()
+        entries.append({"index": index, "seed": seed, "label": label, "prediction": prediction})
+        entries[-1] |= {"confidence": 0.99 - 0.01 * rank, "jpeg": jpeg}
+    return entries
 
 
 def _write_series(folder: Path, name: str, values: dict[int, float]) -> None:

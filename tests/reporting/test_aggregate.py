@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import subprocess
 from pathlib import Path
 
 import pandas as pd
@@ -34,8 +35,9 @@ def test_every_output_of_the_stage_is_written(workspace: Path, capsys: pytest.Ca
     stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["aggregate"]
     for path in stage["outs"] + stage["metrics"]:
         assert (workspace / path).exists(), path
+    assert [str(path) for path in Path("results").iterdir() if str(path) not in stage["outs"] + stage["metrics"]] == []
     runs, curves = read_study(params, workspace / "runs")
-    for name, frame in (("ablation", runs), ("curves", curves)):
+    for name, frame in (("ablation", runs.assign(val_images=100, test_images=100)), ("curves", curves)):
         written = pd.read_csv(f"results/{name}.csv")
         assert list(written) == list(frame)
         assert written["variant"].to_list() == frame["variant"].to_list()
@@ -59,6 +61,28 @@ def test_every_output_of_the_stage_is_written(workspace: Path, capsys: pytest.Ca
     assert not [line for line in printed if "removed" in line]
 
 
+def test_where_the_runs_come_from_is_on_the_page_and_beside_it(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_study(workspace)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(workspace.parent))
+    aggregate()
+    assert json.loads(Path("results/provenance.json").read_text()) == {}
+    assert ">commit</th>" not in Path("results/report.html").read_text()
+
+    identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
+    Path("params.yaml").write_text("lr: 0.01\n")
+    for arguments in (["init", "--quiet"], ["add", "params.yaml"], ["commit", "--quiet", "--message", "settings"]):
+        subprocess.run(["git", *identity, *arguments], check=True)
+    Path("params.yaml").write_text("lr: 0.1\n")
+    aggregate()
+    origin = json.loads(Path("results/provenance.json").read_text())
+    assert origin["changed"] == [{"name": "lr", "default": 0.01, "value": 0.1}]
+    html = Path("results/report.html").read_text()
+    assert f'<tr><th scope="row">commit</th><td>{origin["commit"]}</td></tr>' in html
+    assert "<td>lr: 0.01 → 0.1</td>" in html
+
+
 def test_a_sweep_with_one_value_is_skipped_with_a_note(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_study(workspace)
     path = workspace / "configs/aggregate.yaml"
@@ -73,15 +97,21 @@ def test_a_sweep_with_one_value_is_skipped_with_a_note(workspace: Path, capsys: 
     assert not Path("results/figures/sweep_l2.png").exists()
 
 
-def test_a_missing_file_ends_the_stage_with_one_line(workspace: Path) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("metrics/seed-2/run.json", "metrics/seed-1/gradients.json"),
+        *("evaluation/diagnostics.json", "evaluation/mistakes.json"),
+    ],
+)
+def test_a_missing_file_ends_the_stage_with_one_line(workspace: Path, name: str) -> None:
     write_study(workspace)
-    (workspace / "runs/resnet20/metrics/seed-2/run.json").unlink()
+    (workspace / "runs/resnet20" / name).unlink()
 
     with pytest.raises(SystemExit) as caught:
         aggregate()
 
     assert str(caught.value.code) == (
-        "error: runs/resnet20/metrics/seed-2/run.json: no such file, "
-        "though the study names this variant and seed; dvc repro makes it"
+        f"error: runs/resnet20/{name}: no such file, though the study names this variant and seed; dvc repro makes it"
     )
     assert not Path("results").exists()

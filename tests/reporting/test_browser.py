@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ablation.reporting.page import Report
 from tests.reporting.fake_study import TEST, VARIANTS
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -19,7 +20,8 @@ pytestmark = pytest.mark.skipif(
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
 FLAGS += ["--disable-background-networking", "--disable-component-update"]
 CHARTS = ["accuracy", "forest", "forest_loss", "sweep_learning_rate", "sweep_l2"]
-CHARTS += ["curves", "per_class", "confusion", "cost"]
+CHARTS += ["curves", "per_class", "confusion", "mistakes", "weights", "gradients", "cost"]
+TABLES = ["ablation-table", "comparison-table", "diagnostic-table"]
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +54,7 @@ def opened(driver: Any, path: Path, request: pytest.FixtureRequest) -> Any:
     size = {"width": request.param, "height": 900, "deviceScaleFactor": 1, "mobile": request.param < 600}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     driver.get(path.as_uri())
-    wait(lambda: len(find(driver, ".chart svg")) == len(CHARTS) and len(find(driver, "table.dataTable")) == 2)
+    wait(lambda: len(find(driver, ".chart svg")) == len(CHARTS) and len(find(driver, "table.dataTable")) == len(TABLES))
     return driver
 
 
@@ -79,8 +81,8 @@ def choose(driver: Any, element: str, value: str) -> None:
     Select(find(driver, f"#{element}")[0]).select_by_value(value)
 
 
-def first_column(driver: Any) -> list[str]:
-    script = "return [...document.querySelectorAll('#ablation-table tbody th')].map(cell => cell.dataset.order)"
+def first_column(driver: Any, table: str = "ablation-table") -> list[str]:
+    script = f"return [...document.querySelectorAll('#{table} tbody th')].map(cell => cell.dataset.order)"
     return list(driver.execute_script(script))
 
 
@@ -141,6 +143,58 @@ def test_the_classes_are_those_of_the_variant_chosen(opened: Any) -> None:
         means = [re.search(r"^mean: ([\d.]+)", label) for label in labels(opened, "per_class")]
         drawn = [float(mean[1]) for mean in means if mean]
         assert sum(drawn) / 10 == pytest.approx(100 * sum(TEST[variant].values()) / 3, abs=0.001)
+
+
+def test_the_mistakes_are_those_of_the_variant_chosen(opened: Any, path: Path, report: Report) -> None:
+    def told() -> list[str]:
+        return [label for label in labels(opened, "mistakes") if label.startswith("Test image ")]
+
+    for variant in ("simple_nn", "resnet20"):
+        mine = report.classes.mistakes[report.classes.mistakes["variant"] == variant]
+        wanted = [
+            f"Test image {row['index']}: {row['label']}, taken for {row['prediction']} with a confidence of "
+            f"{100 * row['confidence']:.1f}%, seed {row['seed']}"
+            for row in mine.to_dict("records")
+        ]
+        choose(opened, "choose-variant", variant)
+        # Each image, and the words beneath it, say the same.
+        wait(lambda wanted=wanted: told() == wanted * 2)
+        images = find(opened, "#chart-mistakes svg image")
+        assert [image.get_attribute("aria-label") for image in images] == wanted
+        boxes = [(round(image.rect["x"]), round(image.rect["y"])) for image in images]
+        assert len(set(boxes)) == len(wanted) and boxes == sorted(boxes, key=lambda box: (box[1], box[0]))
+        assert max(x for x, _ in boxes) + 64 <= opened.execute_script("return window.innerWidth")
+
+
+def test_the_images_are_loaded_and_crisp(opened: Any) -> None:
+    script = """const done = arguments[0]; const marks = [...document.querySelectorAll('#chart-mistakes svg image')];
+        Promise.all(marks.map(mark => { const image = new Image(); image.src = mark.href.baseVal;
+            return image.decode().then(() => [image.width, image.height, getComputedStyle(mark).imageRendering]); }))
+        .then(done)"""
+    choose(opened, "choose-variant", "simple_nn")
+    wait(lambda: len(find(opened, "#chart-mistakes svg image")) == 12)
+    assert opened.execute_async_script(script) == [[32, 32, "pixelated"]] * 12
+
+
+def test_weights_and_gradients_are_those_of_the_variants_chosen(opened: Any) -> None:
+    def shown(chart: str) -> set[str]:
+        return {found[1] for label in labels(opened, chart) if (found := re.search(r"variant: ([\w-]+)", label))}
+
+    for other in ("l2_0", "simple_nn"):
+        choose(opened, "choose-diagnosed-second", other)
+        for chart in ("weights", "gradients"):
+            wait(lambda chart=chart, other=other: shown(chart) == {"resnet20", other})
+
+
+def test_the_diagnostics_sort_with_what_has_no_value_apart(opened: Any) -> None:
+    headings = find(opened, "#diagnostic-table thead th")
+    names = [heading.text for heading in headings]
+    for name, rising in (("epochs to 60 %", ["resnet20", "l2_0", "simple_nn", "lr_1e-0"]),):
+        heading = headings[names.index(name)]
+        opened.execute_script("arguments[0].click()", heading)
+        wait(lambda rising=rising: first_column(opened, "diagnostic-table") == rising)
+        opened.execute_script("arguments[0].click()", heading)
+        wait(lambda rising=rising: first_column(opened, "diagnostic-table") == rising[::-1])
 
 
 def test_the_curves_are_those_of_the_variants_chosen(opened: Any) -> None:

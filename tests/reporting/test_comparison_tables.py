@@ -1,12 +1,13 @@
 """The comparisons as tables: claims and effects in words, and nothing left out in silence."""
 
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 import pytest
 
 from ablation.analysis.comparisons import Comparisons, compare
-from ablation.analysis.params import ReportParams
+from ablation.analysis.params import Metric, ReportParams
 from ablation.analysis.predictions import read_predictions
 from ablation.analysis.runs import read_study
 from ablation.analysis.verdicts import RULE
@@ -39,7 +40,10 @@ def test_a_row_tells_claim_effect_and_answer(params: ReportParams, compared: Com
     ]
     by_title = {row[0]: row[1:] for row in rows}
     assert by_title["Title of resnet20"][:2] == ["90.70 ± 1.00 %", "+0.30 [-2.18, +2.78]"]
-    assert by_title["Title of first_batch_loss (in nats)"][:2] == ["2.2998 ± 0.0100 nats", "+0.0028 nats"]
+    assert by_title["Title of first_batch_loss (loss of the first batch)"][:2] == [
+        "2.2998 ± 0.0100 nats",
+        "+0.0028 nats",
+    ]
     assert by_title["Title of gap_l2_none (train minus val accuracy)"][0] == "higher"
     assert by_title["Title of lr_1e-0"][-1].startswith("2 of 3 runs diverged; all seeds alike")
     assert [row[-2] for row in rows] == [row[-1] for row in COMPARISONS.values()][:-1]
@@ -84,6 +88,13 @@ def test_claims_in_words(params: ReportParams) -> None:
     assert words("gap", "simple_nn", name="lower") == "lower"
     assert words("val_accuracy", "simple_nn", name="number", value=0.1632, tolerance=0.03) == "+16.32 ± 3.00 points"
     assert words("val_accuracy", None, name="number", value=0.1028, tolerance=0.02) == "10.28 ± 2.00 %"
+    assert words("epochs_to_converge", "simple_nn", name="at_most", value=3) == "at most +3.0 epochs"
+    assert words("batch_norm_mean", None, name="at_most", value=0.1) == "at most 0.1000"
+
+
+def test_every_metric_has_a_unit_and_is_a_column_of_the_runs(params: ReportParams, tmp_path: Path) -> None:
+    assert list(comparison_tables.METRICS) == list(get_args(Metric))
+    assert set(get_args(Metric)) <= set(read_study(params, tmp_path / "runs").runs)
 
 
 def test_small_p_values_are_not_zero() -> None:

@@ -1,14 +1,19 @@
 """The page as it is written: complete, self-contained, and the same for the same runs."""
 
+import base64
 import json
+import math
 import re
 from html.parser import HTMLParser
 from typing import Any
 
+import pandas as pd
 import pytest
 import vl_convert
 
+from ablation.analysis.classes import Classes
 from ablation.analysis.comparisons import Comparisons
+from ablation.analysis.layers import Layers
 from ablation.reporting import cost, forest
 from ablation.reporting.page import Report, page
 from tests.reporting.fake_study import COMPARISONS, TEST, VARIANTS
@@ -58,6 +63,32 @@ def test_the_page_is_small_loads_nothing_and_has_each_library_once(html: str) ->
     assert html.count("data:text/javascript;base64,") == 1
 
 
+def test_the_page_of_a_large_study_is_small(report: Report) -> None:
+    """28 variants of 200 epochs, with images as large as photographs become."""
+
+    def copies(rows: pd.DataFrame) -> pd.DataFrame:
+        return pd.concat([rows.assign(variant=rows["variant"] + f"_of_some_length_{k}") for k in range(7)])
+
+    epochs = range(1, 201)
+    first = report.curves[(report.curves["epoch"] == 1) & (report.curves["seed"] < 2)]
+    curves = pd.concat([first.assign(epoch=k, val_accuracy=k / 211, train_accuracy=k / 203) for k in epochs])
+    photograph = base64.b64encode(bytes(900)).decode()
+    classes = report.classes._replace(mistakes=report.classes.mistakes.assign(jpeg=photograph))
+
+    large = page(
+        report._replace(
+            runs=copies(report.runs.assign(diverged_epoch=pd.NA)),
+            curves=copies(curves),
+            classes=Classes(*(copies(part) for part in classes)),
+            layers=Layers(*(copies(part) for part in report.layers)),
+        )
+    )
+
+    drawn = [row for rows in specs(large)["curves"]["datasets"].values() for row in rows]
+    assert len(drawn) == 28 * 2 * 200
+    assert len(large.encode()) < LIMIT
+
+
 def test_the_page_is_the_same_for_the_same_runs(report: Report, html: str) -> None:
     assert page(report) == html
 
@@ -77,7 +108,28 @@ def test_what_was_run(html: str) -> None:
     assert facts["images"] == "100 validation, 100 test"
     assert facts["variants"] == "4: simple_nn, lr_1e-0, l2_0, resnet20"
     assert (facts["seeds"], facts["device"], facts["torch"]) == ("0, 1, 2", "cpu", "2.14.1")
-    assert facts["training"] == "1.1 minutes, the sum over 12 runs"  # 2 s an epoch: 3 x 3 x 6 + 6 + 4 + 2 = 66 s
+    time = "1.1 minutes, the sum over 12 runs"  # 2 s an epoch: 3 x 3 x 6 + 6 + 4 + 2 = 66 s
+    assert facts["wall time of training"] == time
+    assert facts["commit"] == "1234567, with uncommitted changes in src"
+    assert facts["committed"] == "2024-05-06 07:08:09 +0000"
+    assert facts["settings changed"] == "seeds: [0] → [0, 1, 2]\ntrain.lr: absent → 0.1"
+
+
+def test_what_git_does_not_tell_is_absent(report: Report) -> None:
+    facts = {row[0] for row in Tables(page(report._replace(provenance={}))).rows["facts"]}
+
+    assert facts & {"commit", "committed", "settings changed"} == set()
+    assert {"data", "seeds", "device"} <= facts
+
+
+def test_published_results_compare_with_official_data_only(report: Report, html: str) -> None:
+    _, *rows = Tables(html).rows["published-table"]
+    assert [row[1] for row in rows] == ["91.25", "91.73", "92.60", "94.01"]
+    assert all(row[2] for row in rows)
+
+    words = "The data of this page are digits: their accuracies do not compare with these."
+    official = page(report._replace(params=report.params.model_copy(update={"label": "cifar10"})))
+    assert words in html and "do not compare with these" not in official
 
 
 def test_the_ablation_has_a_row_per_variant_best_first(html: str) -> None:
@@ -87,6 +139,14 @@ def test_the_ablation_has_a_row_per_variant_best_first(html: str) -> None:
     # 4.303 * 0.02 / sqrt 3 = 0.0497 for both
     assert rows[2][1:] == ["60.00 ± 4.97", "62.00 ± 4.97", "3", "+2.00", "82,030", "1.12", "6.0", "1,200"]
     assert rows[3][0] == "lr_1e-0diverged at epoch 1 (seed 2); diverged at epoch 2 (seed 1)"
+
+
+def test_what_was_never_measured_is_an_empty_cell_that_sorts_as_one(report: Report) -> None:
+    html = page(report._replace(runs=report.runs.assign(gap=math.nan)))
+
+    _, *rows = Tables(html).rows["ablation-table"]
+    assert {row[4] for row in rows} == {""}
+    assert 'data-order="nan"' not in html and html.count('<td class="number" data-order=""></td>') >= len(VARIANTS)
 
 
 def test_every_comparison_has_a_row_with_its_verdict_or_its_reason(html: str) -> None:
@@ -104,7 +164,7 @@ def test_every_statement_has_a_card(html: str) -> None:
     cards = html.partition('id="statements">')[2].partition("</ol>")[0]
 
     assert re.findall(r"<strong>(\d+)\. ", cards) == [str(number) for number in range(1, 13)]
-    assert cards.count("not measured yet</span>") == 7
+    assert cards.count("not run</span>") == 9 and cards.count("Tested: ") == 12
 
 
 def test_every_chart_describes_itself_names_its_data_and_has_what_it_draws(html: str) -> None:
@@ -112,7 +172,7 @@ def test_every_chart_describes_itself_names_its_data_and_has_what_it_draws(html:
 
     assert set(charts) == {
         *("accuracy", "forest", "forest_loss", "sweep_learning_rate", "sweep_l2"),
-        *("curves", "per_class", "confusion", "cost"),
+        *("curves", "per_class", "confusion", "mistakes", "weights", "gradients", "cost"),
     }
     for name, spec in charts.items():
         assert "digits, not official CIFAR-10" in spec["description"], name
@@ -125,13 +185,20 @@ def test_the_inputs_offer_every_variant_and_name_those_the_charts_start_with(htm
         ("choose-first", "resnet20"),
         ("choose-second", "simple_nn"),
         ("choose-variant", "resnet20"),
+        ("choose-diagnosed-first", "resnet20"),
+        ("choose-diagnosed-second", "simple_nn"),
     ):
         options = html.partition(f'<select id="{element}"')[2].partition("</select>")[0]
         assert re.findall(r'<option value="([^"]+)"', options) == list(VARIANTS)
         assert f'<option value="{chosen}" selected>' in options
-    for name, param in (("curves", "first"), ("curves", "second"), ("per_class", "variant"), ("confusion", "variant")):
-        bound = [entry for entry in specs(html)[name]["params"] if entry["name"] == param]
-        assert bound[0]["bind"]["element"] == f"#choose-{param}"
+    chosen = {
+        "curves": ["first", "second"],
+        **{name: ["variant"] for name in ("per_class", "confusion", "mistakes")},
+        **{name: ["diagnosed-first", "diagnosed-second"] for name in ("weights", "gradients")},
+    }
+    for name, elements in chosen.items():
+        bound = {entry["name"]: entry["bind"]["element"] for entry in specs(html)[name]["params"]}
+        assert bound == {element.removeprefix("diagnosed-"): f"#choose-{element}" for element in elements}
 
 
 def test_a_study_that_compares_nothing_has_a_page_that_says_so(report: Report) -> None:

@@ -19,7 +19,10 @@ from ablation.analysis.differences import (
     paired,
     welch,
 )
-from ablation.analysis.params import ComparisonParams
+from ablation.analysis.params import AtMostParams, ComparisonParams, NumberParams
+
+COUNTS = ("parameters", "multiply_adds", "activation_bytes")  # the same for every seed
+STEPS = {"epochs_to_converge": 1.0, "dead_units": 1 / 228}  # the least spread that counts: an epoch, a unit of SimpleNN
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,10 +35,10 @@ class Comparison:
     metric: str
     variant: str
     baseline: str | None
-    claim: Literal["higher", "lower", "equal", "number"]
+    claim: Literal["higher", "lower", "equal", "at_most", "number"]
     claim_low: float | None  # the differences that the claim allows; None: no bound
     claim_high: float | None
-    design: Literal["paired", "welch", "one-sample"]
+    design: Literal["paired", "welch", "one-sample", "count"]
     num_seeds: int  # of the variant
     num_baseline_seeds: int | None
     num_diverged: int  # of the runs of both
@@ -105,7 +108,7 @@ def compare(
         if reason is not None:
             not_run[name] = reason
             continue
-        resolution = 1 / num_images[params.metric] if params.metric in num_images else 0.0
+        resolution = 1 / num_images[params.metric] if params.metric in num_images else STEPS.get(params.metric, 0.0)
         rows[name], difference = _measure(name, params, runs, resolution)
         if params.baseline is not None and {params.variant, params.baseline} <= correct.keys():
             rows[name] = _with_images(rows[name], correct[params.variant], correct[params.baseline])
@@ -133,16 +136,20 @@ def _measure(
     """The comparison without what its family adds, and its difference where several seeds give one."""
     values, seeds = _values(runs, params.variant, params.metric)
     low, high = verdicts.claim_range(params.claim, params.baseline is not None)
-    design: Literal["paired", "welch", "one-sample"]
+    design: Literal["paired", "welch", "one-sample", "count"]
     if params.baseline is None:
-        assert params.claim.name == "number"
+        assert isinstance(params.claim, NumberParams | AtMostParams)
         design, others, other_seeds = "one-sample", np.array([params.claim.value]), None
     else:
         others, other_seeds = _values(runs, params.baseline, params.metric)
         design = "paired" if seeds == other_seeds else "welch"
     samples = [values, others] if design == "welch" else [values - others]
     difference = effect_size = None
-    if min(map(len, samples)) > 1:
+    verdict: verdicts.Verdict = "undecided"
+    if params.metric in COUNTS:
+        assert all(np.ptp(sample) == 0 for sample in samples)
+        design, verdict = "count", "supported" if low < np.mean(values) - np.mean(others) < high else "contradicted"
+    elif min(map(len, samples)) > 1:
         estimated = welch(values, others, resolution) if design == "welch" else paired(samples[0], resolution)
         difference = estimated if estimated.standard_error > 0 else None
         effect_size = hedges_g(values, others) if design == "welch" else cohen_dz(samples[0])
@@ -161,7 +168,8 @@ def _measure(
         baseline_mean=None if other_seeds is None else float(np.mean(others)),
         difference=float(np.mean(values) - np.mean(others)),
         effect_size=effect_size,
-        note=_note(samples, difference, diverged),
+        note=_note(samples, difference, diverged) if design != "count" else "",
+        verdict=verdict,
     )
     return row, difference
 

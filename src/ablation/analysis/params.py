@@ -28,6 +28,13 @@ class EqualParams(Settings):
     margin: Annotated[float, Field(gt=0)]  # differences up to here count as none
 
 
+class AtMostParams(Settings):
+    """Not above `value`: the difference from the baseline, or the variant itself where there is none."""
+
+    name: Literal["at_most"]
+    value: float
+
+
 class NumberParams(Settings):
     """A figure: of the difference from the baseline, or of the variant itself where there is none."""
 
@@ -36,7 +43,30 @@ class NumberParams(Settings):
     tolerance: Annotated[float, Field(gt=0)]
 
 
-ClaimParams = Annotated[HigherParams | LowerParams | EqualParams | NumberParams, Field(discriminator="name")]
+ClaimParams = Annotated[
+    HigherParams | LowerParams | EqualParams | AtMostParams | NumberParams, Field(discriminator="name")
+]
+
+# The columns of `runs.Study` that can be compared.
+Metric = Literal[
+    "val_accuracy",
+    "test_accuracy",
+    "train_accuracy",
+    "gap",
+    "first_batch_loss",
+    "instability",
+    "epochs_to_converge",
+    "batch_norm_mean",
+    "batch_norm_mean_normalized",
+    "dead_units",
+    "sparsity",
+    "gradient_reach_start",
+    "gradient_reach",
+    "parameters",
+    "multiply_adds",
+    "activation_bytes",
+    "images_per_second",
+]
 
 
 class ComparisonParams(Settings):
@@ -44,15 +74,17 @@ class ComparisonParams(Settings):
 
     title: str
     family: str  # comparisons that answer one question; Holm's correction is over them
-    metric: Literal["val_accuracy", "test_accuracy", "gap", "first_batch_loss"]  # gap: train minus val accuracy
+    metric: Metric
     variant: str
     baseline: str | None
     claim: ClaimParams
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.baseline is None and not isinstance(self.claim, NumberParams):
-            raise ValueError(f"the claim {self.claim.name} needs a baseline; without one only a number can be claimed")
+        if self.baseline is None and not isinstance(self.claim, NumberParams | AtMostParams):
+            raise ValueError(
+                f"the claim {self.claim.name} needs a baseline; without one only number and at_most can be claimed"
+            )
         if self.baseline == self.variant:
             raise ValueError(f"'{self.variant}' is compared with itself; variant and baseline must differ")
         return self

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from ablation.analysis import diagnostics
 from ablation.analysis.params import ReportParams
 from ablation.common.errors import InvalidInput
 from ablation.common.files import read_json
@@ -13,6 +14,7 @@ from ablation.common.files import read_json
 CURVES = {  # column -> what dvclive calls it
     "train_loss": "train/loss",
     "train_accuracy": "train/accuracy",
+    "batch_loss_sd": "train/batch_loss_sd",
     "val_loss": "val/loss",
     "val_accuracy": "val/accuracy",
     "lr": "lr",
@@ -22,8 +24,9 @@ CURVES = {  # column -> what dvclive calls it
 class Study(NamedTuple):
     """All runs of a study, in the order of `study` and `seeds`; what was not finite or never measured is NaN.
 
-    runs: one row per variant and seed. Losses and accuracies are those of the best weights; `gap` is train minus val
-    accuracy at their epoch; `seconds` are those of all epochs, `images_per_second` is the median epoch's. Last come the
+    runs: one row per variant and seed. Losses and accuracies are those of the best weights; `train_accuracy` is the
+    running mean over their epoch and `gap` what it is above the val accuracy; `seconds` are those of all epochs,
+    `images_per_second` is the median epoch's. The measures of analysis/diagnostics.py are among them. Last come the
     settings in which the variants differ, as dotted paths.
     curves: one row per variant, seed and epoch (from 1).
     """
@@ -52,6 +55,7 @@ def read_study(params: ReportParams, folder: Path) -> Study:
     runs, curves = [], []
     for variant in params.variants:
         evaluations = read_evaluations(folder / variant / "evaluation/metrics.json", params.seeds)
+        inside = read_evaluations(folder / variant / "evaluation/diagnostics.json", params.seeds)
         for seed in params.seeds:
             facts = _read_json(folder / variant / f"metrics/seed-{seed}/run.json")
             diverged = facts["diverged_epoch"] is not None
@@ -61,7 +65,12 @@ def read_study(params: ReportParams, folder: Path) -> Study:
                 {"seconds": "seconds", "images_per_second": "images_per_second"},
                 diverged,
             )
-            runs.append(_row(variant, seed, params.label, facts, curve, timing, evaluations[seed]))
+            measures = {
+                **diagnostics.of_curve(curve),
+                **diagnostics.of_gradients(_read_json(folder / variant / f"metrics/seed-{seed}/gradients.json")),
+                **diagnostics.of_network(inside[seed]),
+            }
+            runs.append(_row(variant, seed, params.label, facts, curve, timing, evaluations[seed], measures))
             curve.insert(0, "variant", variant)
             curve.insert(1, "seed", seed)
             curve.insert(2, "data", params.label)
@@ -99,8 +108,10 @@ def _row(
     curve: pd.DataFrame,
     timing: pd.DataFrame,
     evaluation: Any,
+    measures: dict[str, float],
 ) -> dict[str, Any]:
-    gap = curve["train_accuracy"] - curve["val_accuracy"]
+    train_accuracy = curve["train_accuracy"].get(facts["best_epoch"], math.nan)
+    gap = train_accuracy - curve["val_accuracy"].get(facts["best_epoch"], math.nan)
     return {
         "variant": variant,
         "seed": seed,
@@ -109,13 +120,16 @@ def _row(
         "test_accuracy": evaluation["test"]["accuracy"],
         "val_loss": evaluation["val"]["loss"],
         "test_loss": evaluation["test"]["loss"],
-        "gap": gap.get(facts["best_epoch"], math.nan),
+        "train_accuracy": train_accuracy,
+        "gap": gap,
         "best_epoch": facts["best_epoch"],
         "epochs": facts["epochs"],
         "diverged_epoch": facts["diverged_epoch"],
         "first_batch_loss": facts["first_batch_loss"],
         "parameters": facts["parameters"],
         "multiply_adds": facts["multiply_adds"],
+        "activation_bytes": facts["activation_bytes"],
+        **measures,
         "seconds": timing["seconds"].sum(),
         "images_per_second": timing["images_per_second"].median(),
         "device": facts["device"],

@@ -1,5 +1,5 @@
 """Each claim allows a range of differences: above zero (higher), below zero (lower), within a margin of zero (equal),
-or within a tolerance of the figure reported (a number).
+up to a value (at most), or within a tolerance of the figure reported (a number).
 
 The difference of means over seeds has a 95 % t interval: of the differences per seed where both variants were trained
 with the same seeds, which share data order and augmentation; by Welch's formula where they were not; and of the values
@@ -13,6 +13,9 @@ was measured.
 
 With one seed every claim is undecided: it speaks of a way to train, and one run does not tell how far the next would
 differ. The comparison over test images beside it is then evidence on these two networks only.
+
+Parameters, multiply-adds and bytes of activations are counted, not measured: they are the same for every seed, and
+their claims are decided as they stand.
 
 Every run counts, diverged or at chance level as well. A spread of accuracy below one image counts as one image, also
 where all seeds agree. A failure so rare that no seed met it is not in the interval.
@@ -28,7 +31,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import ttest_power
 
 from ablation.analysis.differences import Difference, FloatArray
-from ablation.analysis.params import ClaimParams, EqualParams, HigherParams, LowerParams, NumberParams
+from ablation.analysis.params import AtMostParams, ClaimParams, EqualParams, HigherParams, LowerParams, NumberParams
 
 RULE = (__doc__ or "").strip()  # for the page, in paragraphs
 
@@ -57,6 +60,8 @@ def claim_range(claim: ClaimParams, has_baseline: bool) -> tuple[float, float]:
             return -math.inf, 0.0
         case EqualParams(margin=margin):
             return -margin, margin
+        case AtMostParams(value=value):
+            return -math.inf, value if has_baseline else 0.0
         case NumberParams(value=value, tolerance=tolerance):
             center = value if has_baseline else 0.0
             return center - tolerance, center + tolerance

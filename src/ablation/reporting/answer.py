@@ -9,7 +9,8 @@ from ablation.analysis.comparisons import Comparison, Comparisons
 from ablation.analysis.differences import mean_interval
 from ablation.analysis.params import ComparisonParams, ReportParams
 from ablation.analysis.runs import summarize
-from ablation.reporting.comparison_tables import claim_text, effect_text, is_loss, seeds_text, title_text
+from ablation.reporting import statements
+from ablation.reporting.comparison_tables import claim_text, effect_text, is_share, seeds_text, title_text
 from ablation.reporting.style import num_seeds
 from ablation.reporting.tables import data_name, warning
 
@@ -52,7 +53,7 @@ def sentences(
             for row in by_verdict["contradicted"]
         ]
         said.append(f"Contradicted: {'; '.join(claims)}.")
-    effects = [row for row in by_verdict["supported"] if row.claim in ("higher", "lower") and not is_loss(row.metric)]
+    effects = [row for row in by_verdict["supported"] if row.claim in ("higher", "lower") and is_share(row.metric)]
     if effects:
         largest = max(effects, key=lambda row: abs(row.difference))
         said.append(f"The largest effect claimed and supported: {title_text(largest)}, {effect_text(largest)} points.")
@@ -81,6 +82,12 @@ def comment(params: ReportParams, runs: pd.DataFrame, compared: Comparisons, num
         verdicts = [
             _verdict(row, params.comparisons) for row in sorted(compared.rows, key=lambda row: order.index(row.verdict))
         ]
+        answers = [
+            {"": str(found.number), "statement": found.statement, "answer": found.answer}
+            | {"evidence": "; ".join(found.evidence)}
+            for found in statements.findings(compared)
+        ]
+        parts.append(_folded("The study's twelve statements", answers))
         parts.append(_folded(f"{len(verdicts)} claims tested", verdicts))
     return "\n".join(parts) + "Charts, statements and the rule: `results/report.html`.\n"
 

@@ -2,54 +2,88 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import pandas as pd
 
 from ablation.analysis.comparisons import Comparison, Comparisons
-from ablation.analysis.params import ComparisonParams, EqualParams, HigherParams, LowerParams, NumberParams
+from ablation.analysis.params import (
+    AtMostParams,
+    ComparisonParams,
+    EqualParams,
+    HigherParams,
+    LowerParams,
+    NumberParams,
+)
 from ablation.analysis.verdicts import RULE
 
+
+class Unit(NamedTuple):
+    """How a metric and its differences are told to people: `scale` times the value, in `unit`."""
+
+    words: str
+    scale: float
+    unit: str
+    digits: int
+
+
 METRICS = {
-    "val_accuracy": "validation accuracy",
-    "test_accuracy": "test accuracy",
-    "gap": "train minus val accuracy",
-    "first_batch_loss": "in nats",
+    "val_accuracy": Unit("validation accuracy", 100, "points", 2),
+    "test_accuracy": Unit("test accuracy", 100, "points", 2),
+    "train_accuracy": Unit("training accuracy", 100, "points", 2),
+    "gap": Unit("train minus val accuracy", 100, "points", 2),
+    "first_batch_loss": Unit("loss of the first batch", 1, "nats", 4),
+    "instability": Unit("spread of late batch losses", 1, "nats", 4),
+    "epochs_to_converge": Unit("epochs to 95 % of its best accuracy", 1, "epochs", 1),
+    "batch_norm_mean": Unit("mean of batch norm's outputs", 1, "", 4),
+    "batch_norm_mean_normalized": Unit("mean before batch norm's affine part", 1, "", 4),
+    "dead_units": Unit("dead units", 100, "points", 2),
+    "sparsity": Unit("weights near zero", 100, "points", 2),
+    "gradient_reach_start": Unit("gradient of first over last layer at the start, log10", 1, "", 2),
+    "gradient_reach": Unit("gradient of first over last layer, log10", 1, "", 2),
+    "parameters": Unit("parameters", 1e-3, "thousand", 1),
+    "multiply_adds": Unit("multiply-adds", 1e-6, "million", 2),
+    "activation_bytes": Unit("activations kept for an image", 1 / 1024, "KiB", 1),
+    "images_per_second": Unit("images per second in training", 1, "images/s", 0),
 }
 LEGEND = """
 Effect: difference from the baseline or, where the study reports a figure of the variant alone, from that figure, with
-its 95 % confidence interval over n seeds; in percentage points of accuracy, of a loss in nats. p: after Holm's
-correction over the comparisons of its family.
+its 95 % confidence interval over n seeds; in percentage points or the unit named. p: after Holm's correction over the
+comparisons of its family.
 """
 
 
 def title_text(row: Comparison) -> str:
     """The title, and the measure unless it is validation accuracy."""
-    return row.title if row.metric == "val_accuracy" else f"{row.title} ({METRICS[row.metric]})"
+    return row.title if row.metric == "val_accuracy" else f"{row.title} ({METRICS[row.metric].words})"
 
 
 def claim_text(params: ComparisonParams) -> str:
     """What the study claims, in the unit of the metric."""
-    scale, unit, digits = (1, "nats", 4) if is_loss(params.metric) else (100, "points", 2)
+    _, scale, unit, digits = METRICS[params.metric]
+    sign = "+" if params.baseline is not None else ""
+    own = "%" if params.baseline is None and is_share(params.metric) else unit
     match params.claim:
         case HigherParams():
-            return "higher"
+            words = "higher"
         case LowerParams():
-            return "lower"
+            words = "lower"
         case EqualParams(margin=margin):
-            return f"equal within {scale * margin:.{digits}f} {unit}"
+            words = f"equal within {scale * margin:.{digits}f} {unit}"
+        case AtMostParams(value=value):
+            words = f"at most {scale * value:{sign}.{digits}f} {own}"
         case NumberParams(value=value, tolerance=tolerance):
-            sign = "+" if params.baseline is not None else ""
-            unit = "%" if params.baseline is None and not is_loss(params.metric) else unit
-            return f"{scale * value:{sign}.{digits}f} ± {scale * tolerance:.{digits}f} {unit}"
+            words = f"{scale * value:{sign}.{digits}f} ± {scale * tolerance:.{digits}f} {own}"
+    return words.strip()
 
 
 def effect_text(row: Comparison) -> str:
-    """Difference and interval, in points or nats; the difference alone where there is no interval."""
-    scale, unit, digits = (1, " nats", 4) if is_loss(row.metric) else (100, "", 2)
-    effect = f"{scale * row.difference:+.{digits}f}"
+    """Difference and interval, in points or with their unit; the difference alone where there is no interval."""
+    _, scale, unit, digits = METRICS[row.metric]
+    effect = f"{scale * row.difference:+,.{digits}f}"
     if row.low is not None and row.high is not None:
-        effect += f" [{scale * row.low:+.{digits}f}, {scale * row.high:+.{digits}f}]"
-    return effect + unit
+        effect += f" [{scale * row.low:+,.{digits}f}, {scale * row.high:+,.{digits}f}]"
+    return effect if is_share(row.metric) else f"{effect} {unit}".strip()
 
 
 def seeds_text(row: Comparison) -> str:
@@ -62,8 +96,9 @@ def p_text(p: float | None) -> str:
     return "" if p is None else "<0.0001" if p < 0.0001 else f"{p:.4f}"
 
 
-def is_loss(metric: str) -> bool:
-    return metric == "first_batch_loss"
+def is_share(metric: str) -> bool:
+    """Whether the metric is a fraction, told in percent and its differences in points."""
+    return METRICS[metric].unit == "points"
 
 
 def tidy(compared: Comparisons, comparisons: Mapping[str, ComparisonParams]) -> pd.DataFrame:

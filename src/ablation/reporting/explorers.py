@@ -12,6 +12,20 @@ from ablation.reporting.tables import data_name
 
 WHOLE = "datum.value % 1 ? '' : datum.value"
 SHOWN = ["#0072b2", "#d55e00"]  # the first and the second variant chosen
+COLUMNS = "(height < 300 ? 6 : height < 450 ? 4 : 3)"  # of images: the page's style makes the chart high where narrow
+
+
+def of_chosen(rows: pd.DataFrame) -> alt.Chart:
+    """Those of `rows` whose variant the parameter `first` or `second` names, coloured by which of them it is."""
+    names = alt.Legend(
+        title=None, orient="top", columns=1, symbolType="stroke", labelExpr="datum.label == 'first' ? first : second"
+    )
+    return (
+        alt.Chart(rows)
+        .transform_filter("datum.variant == first || datum.variant == second")
+        .transform_calculate(chosen="datum.variant == first ? 'first' : 'second'")
+        .encode(color=alt.Color("chosen:N", scale=alt.Scale(domain=["first", "second"], range=SHOWN), legend=names))
+    )
 
 
 def curves(
@@ -19,21 +33,11 @@ def curves(
 ) -> alt.TopLevelMixin:
     """Learning curves of two variants, as figures.learning_curves draws them; the parameters `first` and `second`."""
     lines = curve_lines(runs, series).drop(columns=["panel", "sd"])
-    lines["epochs"] = lines.groupby("variant")["epoch"].transform("max")
     for column in ("accuracy", "low", "high"):
         lines[column] = lines[column].round(4)
-    names = alt.Legend(
-        title=None, orient="top", columns=1, symbolType="stroke", labelExpr="datum.label == 'first' ? first : second"
-    )
-    color = alt.Color("chosen:N", scale=alt.Scale(domain=["first", "second"], range=SHOWN), legend=names)
     y: dict[str, Any] = {"title": None, "scale": alt.Scale(zero=False), "axis": alt.Axis(format="%")}
-    base = (
-        alt.Chart(lines)
-        .transform_filter("datum.variant == first || datum.variant == second")
-        .transform_calculate(chosen="datum.variant == first ? 'first' : 'second'")
-        .encode(
-            x=alt.X("epoch:Q", axis=alt.Axis(grid=False, labelExpr=WHOLE)), color=color, detail=["line:N", "split:N"]
-        )
+    base = of_chosen(lines).encode(
+        x=alt.X("epoch:Q", axis=alt.Axis(grid=False, labelExpr=WHOLE)), detail=["line:N", "split:N"]
     )
     caption = "One seed per variant, so no spread is known."
     if runs["seed"].nunique() > 1:
@@ -47,7 +51,8 @@ def curves(
         base.mark_line(strokeWidth=1.6).encode(
             y=alt.Y("accuracy:Q", **y), strokeDash=by_split(alt.StrokeDash, DASHES, ["val", "train"]), tooltip=tooltip
         ),
-        base.transform_filter(f"datum.epochs <= {FEW_EPOCHS}")
+        base.transform_joinaggregate(epochs="max(epoch)", groupby=["variant"])
+        .transform_filter(f"datum.epochs <= {FEW_EPOCHS}")
         .mark_point(filled=True, size=24, opacity=1)
         .encode(y=alt.Y("accuracy:Q", **y), tooltip=tooltip),
         base.transform_filter("datum.diverged").mark_point(**CROSS).encode(y=alt.Y("accuracy:Q", **y)),
@@ -110,4 +115,31 @@ def confusion(classes: Classes, label: str, variant: alt.Parameter) -> alt.TopLe
         chart.add_params(variant).properties(width="container", height=320),
         f"Confusion matrix: {data_name(label)}",
         "Percent of the test images of each label, all seeds together; nothing where it is under half a percent.",
+    )
+
+
+def mistakes(classes: Classes, label: str, variant: alt.Parameter) -> alt.TopLevelMixin:
+    """The test images that one variant got wrong with the highest confidence; the parameter is `variant`."""
+    base = (
+        alt.Chart(classes.mistakes)
+        .transform_filter("datum.variant == variant")
+        .transform_calculate(
+            column=f"datum.rank % {COLUMNS}",
+            row=f"floor(datum.rank / {COLUMNS})",
+            percent="format(datum.confidence, '.1%')",
+            url="'data:image/jpeg;base64,' + datum.jpeg",
+        )
+        .transform_calculate(
+            words="[datum.label, '→ ' + datum.prediction, datum.percent]",
+            told="'Test image ' + datum.index + ': ' + datum.label + ', taken for ' + datum.prediction"
+            " + ' with a confidence of ' + datum.percent + ', seed ' + datum.seed",
+        )
+        .encode(x=alt.X("column:O", axis=None), y=alt.Y("row:O", axis=None), description="told:N")
+    )
+    images = base.mark_image(width=64, height=64, smooth=False, yOffset=-24).encode(url="url:N", tooltip="told:N")
+    chart = alt.layer(images, base.mark_text(lineHeight=14, dy=24, fontSize=12).encode(text="words:N"))
+    return finish(
+        chart.add_params(variant).properties(width="container", height="container").configure_scale(bandPaddingInner=0),
+        f"The most confidently wrong: {data_name(label)}",
+        "Test images, their label → the prediction, and the confidence of the network (of any seed) that was surest.",
     )

@@ -6,7 +6,10 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+from ablation.analysis.comparisons import Comparisons
+from ablation.analysis.params import ReportParams
 from ablation.analysis.runs import summarize
+from ablation.reporting import cost, forest
 from ablation.reporting.style import COLORS, CROSS, DASHES, FAINT, ONE_SEED, SHAPES, by_split, finish, num_seeds
 from ablation.reporting.tables import data_name, divergences, percent
 
@@ -14,6 +17,22 @@ CHANCE = 0.1  # accuracy of a guess among ten classes
 SMALLEST_RANGE = 0.05  # of an accuracy axis, so that noise does not look like an effect
 FEW_EPOCHS = 10  # so few that a line needs its points
 SPLITS = ["test", "val"]
+
+
+def all_figures(
+    params: ReportParams, runs: pd.DataFrame, curves: pd.DataFrame, points: pd.DataFrame, compared: Comparisons
+) -> dict[str, alt.TopLevelMixin]:
+    """Those of results/figures, by name; `points` are those of all sweeps."""
+    charts = {
+        "learning_curves": learning_curves(runs, curves, params.label),
+        "accuracy": accuracy_by_variant(runs, params.label),
+        "cost": cost.cost(runs, params.label),
+    }
+    for name, group in forest.groups(compared.rows).items():
+        charts[name] = forest.forest(group, params.comparisons, params.label)
+    for name in points["sweep"].unique():
+        charts[f"sweep_{name}"] = sweep(points[points["sweep"] == name], params.label)
+    return charts
 
 
 def learning_curves(runs: pd.DataFrame, curves: pd.DataFrame, label: str, columns: int = 5) -> alt.TopLevelMixin:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ablation.analysis.comparisons import Comparison
 from ablation.analysis.params import ComparisonParams
-from ablation.reporting.comparison_tables import claim_text, effect_text, is_loss, title_text
+from ablation.reporting.comparison_tables import claim_text, effect_text, is_share, title_text
 from ablation.reporting.style import FAINT, VERDICT_COLORS, VERDICT_SHAPES, VERDICTS, finish
 from ablation.reporting.tables import data_name
 
@@ -23,10 +23,10 @@ SUBTITLE = [
 
 
 def groups(rows: Sequence[Comparison]) -> dict[str, list[Comparison]]:
-    """The comparisons of each forest plot, by the plot's name; none is empty."""
+    """The comparisons of each forest plot, by the plot's name; none is empty. Other units are in the tables only."""
     parts = {
-        "forest": [row for row in rows if not is_loss(row.metric)],
-        "forest_loss": [row for row in rows if is_loss(row.metric)],
+        "forest": [row for row in rows if is_share(row.metric)],
+        "forest_loss": [row for row in rows if row.metric == "first_batch_loss"],
     }
     return {name: part for name, part in parts.items() if part}
 
@@ -34,12 +34,12 @@ def groups(rows: Sequence[Comparison]) -> dict[str, list[Comparison]]:
 def forest(
     rows: Sequence[Comparison], comparisons: Mapping[str, ComparisonParams], label: str, on_page: bool = False
 ) -> alt.TopLevelMixin:
-    """`rows` from top to bottom: all of accuracies, in percentage points, or all of losses, in nats.
+    """`rows` from top to bottom: all of shares, in percentage points, or all of losses, in nats.
 
     Points are on a symmetric log axis, linear within a point of zero: one study has effects of 0.1 and of 60 points.
     Each row's name is above its bar, so that the plot fits a phone.
     """
-    losses = is_loss(rows[0].metric)
+    losses = not is_share(rows[0].metric)
     table = _table(rows, comparisons, scale=1 if losses else 100)
     numbers = table[NUMBERS].to_numpy(dtype=np.float64)
     least, most = min(0.0, float(np.nanmin(numbers))), max(0.0, float(np.nanmax(numbers)))
@@ -83,7 +83,7 @@ def _table(rows: Sequence[Comparison], comparisons: Mapping[str, ComparisonParam
         [
             {
                 "name": row.name,
-                "title": title_text(row).removesuffix(" (in nats)"),
+                "title": row.title if row.metric == "first_batch_loss" else title_text(row),
                 "claim": claim_text(comparisons[row.name]),
                 "effect": effect_text(row),
                 "seeds": row.num_seeds,

@@ -20,22 +20,23 @@ from markupsafe import Markup
 
 from ablation.analysis import verdicts
 from ablation.analysis.classes import Classes
-from ablation.analysis.comparisons import Comparison, Comparisons
-from ablation.analysis.params import ComparisonParams, ReportParams
-from ablation.reporting import answer, comparison_tables, cost, explorers, figures, forest, statements
+from ablation.analysis.comparisons import Comparisons
+from ablation.analysis.layers import Layers
+from ablation.analysis.params import ReportParams
+from ablation.reporting import (
+    answer,
+    cost,
+    diagnostics,
+    explorers,
+    figures,
+    forest,
+    page_tables,
+    provenance,
+    statements,
+)
 from ablation.reporting.page_template import STYLE, TEMPLATE
-from ablation.reporting.tables import OFFICIAL, data_name, divergences
-
-COLUMNS = [
-    "test accuracy, %",
-    "val accuracy, %",
-    "n",
-    "gap, points",
-    "parameters",
-    "multiply-adds, M",
-    "seconds",
-    "images/s",
-]
+from ablation.reporting.style import every_row
+from ablation.reporting.tables import OFFICIAL, data_name
 
 
 class Report(NamedTuple):
@@ -48,6 +49,8 @@ class Report(NamedTuple):
     classes: Classes
     compared: Comparisons
     num_images: Mapping[str, int]
+    layers: Layers
+    provenance: Mapping[str, Any]  # as of provenance.provenance
 
 
 def page(report: Report) -> str:
@@ -57,6 +60,7 @@ def page(report: Report) -> str:
     charts = {name: _parts(chart) for name, chart in _charts(report).items()}
     counts = pd.Series([row.verdict for row in compared.rows], dtype=str).value_counts()
     tally = [(verdict, int(counts.get(verdict, 0))) for verdict in ("supported", "contradicted", "undecided")]
+    measures = diagnostics.measures(runs)
     assets = resources.files("itables") / "html"
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     return environment.from_string(TEMPLATE).render(
@@ -65,12 +69,14 @@ def page(report: Report) -> str:
         official=label == OFFICIAL,
         sentences=answer.sentences(report.params, runs, compared, report.num_images),
         tally=tally + ([("not run", len(compared.not_run))] if compared.not_run else []),
-        facts=_facts(report),
-        columns=COLUMNS,
+        facts=page_tables.facts(report.params, runs, report.num_images, provenance.lines(report.provenance)),
+        columns=page_tables.ABLATION,
         ablation=[
-            _ablation_row(name, runs[runs["variant"] == name], report.num_images) for name in answer.best_first(runs)
+            page_tables.ablation_row(name, runs[runs["variant"] == name], report.num_images)
+            for name in answer.best_first(runs)
         ],
-        comparisons=[_comparison_row(row, report.params.comparisons[row.name]) for row in compared.rows],
+        published=page_tables.PUBLISHED,
+        comparisons=[page_tables.comparison_row(row, report.params.comparisons[row.name]) for row in compared.rows],
         not_run=[(report.params.comparisons[name].title, reason) for name, reason in compared.not_run.items()],
         rule=verdicts.RULE.split("\n\n"),
         statement_rule=statements.RULE,
@@ -80,7 +86,12 @@ def page(report: Report) -> str:
         variants=[(name, name) for name in runs["variant"].unique()],
         best=best,
         reference=reference,
-        measures=list(cost.MEASURES.items()),
+        measures=measures,
+        diagnosed=[
+            (name, diagnostics.row(runs[runs["variant"] == name], measures)) for name in answer.best_first(runs)
+        ],
+        meanings=diagnostics.meanings(measures),
+        costs=list(cost.MEASURES.items()),
         style=Markup(STYLE),
         table_style=Markup((assets / "dt_bundle.css").read_text(encoding="utf-8")),
         datatables=base64.b64encode((assets / "dt_bundle.js").read_bytes()).decode(),
@@ -92,15 +103,20 @@ def _charts(report: Report) -> dict[str, alt.TopLevelMixin]:
     params, runs, label = report.params, report.runs, report.params.label
     rows = report.compared.rows
 
-    def chosen(element: str, value: str) -> alt.Parameter:
-        return alt.param(name=element, value=value, bind=alt.BindDirect(element=f"#choose-{element}", event="change"))
+    def chosen(name: str, value: str, among: str = "") -> alt.Parameter:
+        element = f"#choose-{among}{name}"
+        return alt.param(name=name, value=value, bind=alt.BindDirect(element=element, event="change"))
 
     best, reference = _first_shown(runs)
+    pair = chosen("first", best, "diagnosed-"), chosen("second", reference, "diagnosed-")
     charts = {
         "accuracy": figures.accuracy_by_variant(runs, label, on_page=True),
         "curves": explorers.curves(runs, report.curves, label, chosen("first", best), chosen("second", reference)),
         "per_class": explorers.per_class(report.classes, label, chosen("variant", best)),
         "confusion": explorers.confusion(report.classes, label, chosen("variant", best)),
+        "mistakes": explorers.mistakes(report.classes, label, chosen("variant", best)),
+        "weights": diagnostics.weights(report.layers, label, *pair),
+        "gradients": diagnostics.gradients(report.layers, label, *pair),
         "cost": cost.cost(runs, label, chosen("measure", "multiply_adds")),
     }
     for name, group in forest.groups(rows).items():
@@ -118,7 +134,8 @@ def _first_shown(runs: pd.DataFrame) -> tuple[str, str]:
 
 def _parts(chart: alt.TopLevelMixin) -> dict[str, Any]:
     """Heading and caption, which wrap as HTML where they would not in the chart, and the rest as JSON."""
-    spec = chart.to_dict()
+    with every_row():
+        spec = chart.to_dict()
     title = spec.pop("title")
     caption = title["subtitle"] if isinstance(title["subtitle"], str) else " ".join(title["subtitle"])
     spec |= {"description": f"{title['text']}. {caption}", "padding": 4, "background": "transparent"}
@@ -129,64 +146,3 @@ def _parts(chart: alt.TopLevelMixin) -> dict[str, Any]:
         "caption": caption,
         "spec": Markup(json.dumps(spec, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")),
     }
-
-
-def _facts(report: Report) -> list[tuple[str, str]]:
-    runs = report.runs
-    images = {"validation": report.num_images.get("val_accuracy"), "test": report.num_images.get("test_accuracy")}
-    facts = {
-        "data": data_name(report.params.label),
-        "images": ", ".join(f"{number:,} {name}" for name, number in images.items() if number),
-        "variants": f"{runs['variant'].nunique()}: {', '.join(runs['variant'].unique())}",
-        "seeds": ", ".join(map(str, report.params.seeds)),
-        "training": f"{runs['seconds'].sum() / 60:,.1f} minutes, the sum over {len(runs)} runs",
-        **{name: ", ".join(map(str, runs[name].unique())) for name in ("device", "precision", "python", "torch")},
-    }
-    return [(name, value) for name, value in facts.items() if value]
-
-
-def _ablation_row(variant: str, runs: pd.DataFrame, num_images: Mapping[str, int]) -> dict[str, Any]:
-    def accuracy(column: str) -> tuple[str, float]:
-        return answer.accuracy_text(runs[column], num_images.get(column)), float(runs[column].mean())
-
-    gap, seconds, speed = (float(runs[name].mean()) for name in ("gap", "seconds", "images_per_second"))
-    parameters, multiply_adds = (int(runs[name].iloc[0]) for name in ("parameters", "multiply_adds"))
-    numbers = [
-        accuracy("test_accuracy"),
-        accuracy("val_accuracy"),
-        (str(len(runs)), len(runs)),
-        (_shown(100 * gap, "+.2f"), gap),
-        (f"{parameters:,}", parameters),
-        (f"{multiply_adds / 1e6:.2f}", multiply_adds),
-        (_shown(seconds, ",.1f"), seconds),
-        (_shown(speed, ",.0f"), speed),
-    ]
-    return {"variant": variant, "numbers": numbers, "notes": divergences(runs)}
-
-
-def _comparison_row(row: Comparison, params: ComparisonParams) -> dict[str, Any]:
-    scale, digits = (1, 4) if comparison_tables.is_loss(row.metric) else (100, 2)
-    means = [mean for mean in (row.variant_mean, row.baseline_mean) if mean is not None]
-    images = ""
-    if row.test_difference is not None:
-        images = f"{100 * row.test_difference:+.2f}"
-        if row.test_low is not None and row.test_high is not None:
-            images += f" [{100 * row.test_low:+.2f}, {100 * row.test_high:+.2f}]"
-    return {
-        "title": comparison_tables.title_text(row),
-        "claim": comparison_tables.claim_text(params),
-        "measured": " against ".join(f"{scale * mean:.{digits}f}" for mean in means),
-        "effect": comparison_tables.effect_text(row),
-        "difference": row.difference,
-        "p": comparison_tables.p_text(row.p_holm),
-        "p_order": 2 if row.p_holm is None else row.p_holm,
-        "n": comparison_tables.seeds_text(row),
-        "answer": row.answer,
-        "detectable": "" if row.detectable is None else f"{scale * row.detectable:.{digits}f}",
-        "images": images,
-        "notes": row.note,
-    }
-
-
-def _shown(value: float, form: str) -> str:
-    return "" if pd.isna(value) else format(value, form)

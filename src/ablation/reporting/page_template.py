@@ -17,6 +17,9 @@ p { max-width: 75ch; margin: 8px 0; }
 figure { margin: 16px 0 8px; } .pair figure { margin-top: 0; }
 .chart { width: 100%; min-height: 120px; }
 .chart svg { max-width: 100%; height: auto; }
+#chart-mistakes { height: 270px; } /* 2 rows of images; 3 and 4 on narrow screens */
+@media (max-width: 860px) { #chart-mistakes { height: 400px; } }
+@media (max-width: 520px) { #chart-mistakes { height: 530px; } }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 8px 32px; }
 .tally { display: flex; flex-wrap: wrap; gap: 12px; padding: 0; margin: 16px 0; list-style: none; }
 .tally li { flex: 1 1 120px; padding: 10px 14px; border: 1px solid var(--line); border-radius: 6px; }
@@ -33,10 +36,13 @@ table.dataTable > thead > tr > *, table.dataTable > tbody > tr > * { padding: 4p
 table.sortable tr > :first-child { position: sticky; left: 0; z-index: 1; background: var(--paper); }
 .number { text-align: right !important; white-space: nowrap; }
 tbody th { font-weight: 600; }
-#ablation-table tbody th { white-space: nowrap; } #comparison-table tbody th { min-width: 150px; }
+#ablation-table tbody th, #diagnostic-table tbody th { white-space: nowrap; }
+#comparison-table tbody th { min-width: 150px; }
 #comparison-table { font-size: .8125rem; } #comparison-table td:nth-child(2) { min-width: 95px; }
 .measured { white-space: normal; } th .soft { font-weight: normal; white-space: normal; }
-table.facts { width: auto; } table.facts th { font-weight: normal; color: var(--soft); }
+table.facts { width: auto; } table.facts th { font-weight: normal; color: var(--soft); white-space: nowrap; }
+table.facts td { white-space: pre-line; overflow-wrap: anywhere; } #published-table { width: auto; }
+#diagnostic-table thead .number { white-space: normal; min-width: 76px; }
 .verdict { display: inline-block; white-space: nowrap; padding: 1px 8px; border-radius: 9px; border: 1px solid #767676;
   color: #444; font-size: .8rem; font-weight: 600; }
 .verdict.supported { background: var(--blue); border-color: var(--blue); color: #fff; }
@@ -45,18 +51,22 @@ table.facts { width: auto; } table.facts th { font-weight: normal; color: var(--
   margin: 12px 0; padding: 0; list-style: none; }
 .cards li { border: 1px solid var(--line); border-radius: 6px; padding: 12px 14px; break-inside: avoid; }
 .cards p { margin: 6px 0; font-size: .9rem; }
+.terms { columns: 340px; column-gap: 32px; margin: 8px 0 16px; } .terms div { break-inside: avoid; margin-bottom: 4px; }
+.terms dt, .terms dd { display: inline; margin: 0; } .terms dt { font-weight: 600; }
 details { margin: 10px 0; } summary { cursor: pointer; font-weight: 600; }
 .dt-container { font-size: .875rem; } .dt-container .dt-search input { font: inherit; padding: 4px 8px; }
 @media (max-width: 600px) { main { padding: 0 12px 40px; } body { font-size: 15px; } h1 { font-size: 1.45rem; }
   th, td { padding: 5px 7px; } }
 @page { margin: 12mm; }
-@media print { main { max-width: none; padding: 0; } figure, tr, .cards li { break-inside: avoid; }
+@media print { main { max-width: none; padding: 0; } #chart-mistakes { height: auto; }
+  figure, tr, .cards li { break-inside: avoid; }
   h2, h3, .controls { break-after: avoid; } .scroll, .dt-container div { overflow: visible !important; }
   .dt-search, .dt-column-order { display: none !important; }
   .alarm, .verdict, .answer { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   table, #comparison-table, .verdict, table .soft { font-size: 6.5pt; } #comparison-table tbody th { min-width: 90px; }
   table.dataTable > thead > tr > *, table.dataTable > tbody > tr > * { padding: 1px 3px !important; }
-  #ablation-table tbody th { white-space: normal; } }
+  #ablation-table tbody th, #diagnostic-table tbody th, #diagnostic-table .number { white-space: normal; }
+  #diagnostic-table thead .number { min-width: 0; } #diagnostic-table { font-size: 5.5pt; } }
 """
 
 TEMPLATE = """\
@@ -122,10 +132,21 @@ minus validation accuracy at that epoch. Multiply-adds: forward pass of one imag
 {%- for row in ablation %}
 <tr><th scope="row" data-order="{{ row.variant }}">{{ row.variant }}
 {%- if row.notes %}<br><span class="soft">{{ row.notes }}</span>{% endif %}</th>
-{%- for text, value in row.numbers %}<td class="number" data-order="{{ value }}">{{ text }}</td>{% endfor %}</tr>
+{%- for text, value in row.numbers %}<td class="number" data-order="{{ value if text else "" }}">{{ text }}</td>
+{%- endfor %}</tr>
 {%- endfor %}
 </tbody>
 </table>
+<h3>Published results</h3>
+<p class="soft">On the official CIFAR-10 test set.
+{%- if not official %} The data of this page are {{ label }}: their accuracies do not compare with these.{% endif %}</p>
+<div class="scroll"><table id="published-table">
+<thead><tr><th>network</th><th class="number">test accuracy, %</th><th>source</th></tr></thead>
+<tbody>
+{%- for network, accuracy, source in published %}
+<tr><th scope="row">{{ network }}</th><td class="number">{{ accuracy }}</td><td>{{ source }}</td></tr>
+{%- endfor %}
+</tbody></table></div>
 {{ figure("accuracy") }}
 
 <h2>What the study claims, and what these runs say</h2>
@@ -167,10 +188,10 @@ test accuracy of these very networks, with a 95 % interval over images.</p>
 <p class="soft">{{ statement_rule }}</p>
 <ol class="cards" id="statements">
 {%- for finding in findings %}
-<li><strong>{{ finding.number }}. {{ finding.text }}</strong>
+<li><strong>{{ finding.number }}. {{ finding.statement }}</strong>
 <p>{{ verdict(finding.answer) }}</p>
 {%- for line in finding.evidence %}<p>{{ line }}</p>{% endfor %}
-{%- if finding.missing %}<p class="soft">Not measured yet: {{ finding.missing }}.</p>{% endif %}</li>
+<p class="soft">Tested: {{ finding.tested }}.</p></li>
 {%- endfor %}
 </ol>
 
@@ -189,9 +210,34 @@ test accuracy of these very networks, with a 95 % interval over images.</p>
 <h2>By class</h2>
 <div class="controls">{{ choice("choose-variant", "Variant", variants, best) }}</div>
 <div class="pair">{{ figure("per_class") }}{{ figure("confusion") }}</div>
+{{ figure("mistakes") }}
+
+<h2>Diagnostics</h2>
+<p class="soft">Best test accuracy first; mean over seeds ± standard deviation.</p>
+<table class="sortable" id="diagnostic-table">
+<thead><tr><th>variant</th>
+{%- for measure in measures %}<th class="number">{{ measure.heading }}</th>{% endfor %}</tr></thead>
+<tbody>
+{%- for name, cells in diagnosed %}
+<tr><th scope="row" data-order="{{ name }}">{{ name }}</th>
+{%- for cell in cells %}<td class="number" data-order="{{ "" if cell.order is none else cell.order }}">{{ cell.text }}
+{%- if cell.note %}<br><span class="soft">{{ cell.note }}</span>{% endif %}</td>{% endfor %}</tr>
+{%- endfor %}
+</tbody>
+</table>
+<dl class="terms soft">
+{%- for heading, meaning in meanings.items() %}
+<div><dt>{{ heading }}</dt> <dd>{{ meaning }}</dd></div>
+{%- endfor %}
+</dl>
+<div class="controls">
+{{ choice("choose-diagnosed-first", "Variant", variants, best) }}
+{{ choice("choose-diagnosed-second", "Beside", variants, reference) }}
+</div>
+<div class="pair">{{ figure("weights") }}{{ figure("gradients") }}</div>
 
 <h2>Cost</h2>
-<div class="controls">{{ choice("choose-measure", "Accuracy against", measures, "multiply_adds") }}</div>
+<div class="controls">{{ choice("choose-measure", "Accuracy against", costs, "multiply_adds") }}</div>
 {{ figure("cost") }}
 </main>
 <script>{{ vega }}</script>

@@ -4,6 +4,8 @@ Blue is test, vermilion is validation, grey is training: colour-blind safe, and 
 is a run that diverged. Of verdicts, blue is supported, vermilion contradicted and grey undecided.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,15 @@ ONE_SEED: dict[str, Any] = {"filled": True, "size": 12, "opacity": 0.45}
 
 def write_png(chart: alt.TopLevelMixin, path: Path) -> None:
     """Render `chart` to `path`, without a browser or network, at 192 pixels per inch."""
-    write_file(path, lambda file: chart.save(file, format="png", scale_factor=2))
+    with every_row():
+        write_file(path, lambda file: chart.save(file, format="png", scale_factor=2))
+
+
+@contextmanager
+def every_row() -> Iterator[None]:
+    """While entered, Altair draws data of more than 5,000 rows: the curves of many variants and epochs."""
+    with alt.data_transformers.enable("default", max_rows=None):
+        yield
 
 
 def by_split(channel: Any, values: dict[str, Any], splits: list[str]) -> Any:

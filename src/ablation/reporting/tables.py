@@ -1,5 +1,6 @@
 """The ablation as tables: for people (Markdown, terminal), for DVC (metrics, plots)."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -37,6 +38,12 @@ def metrics(runs: pd.DataFrame) -> dict[str, Any]:
         variant: {"val": _rounded(summary.val), "test": _rounded(summary.test), "n": summary.n}
         for variant, summary in summarize(runs).items()
     }
+
+
+def with_num_images(runs: pd.DataFrame, num_images: Mapping[str, int]) -> pd.DataFrame:
+    """results/ablation.csv: `runs` and of how many val and test images its accuracies are, where that is known."""
+    sizes = {f"{split}_images": num_images.get(f"{split}_accuracy") for split in ("val", "test")}
+    return runs.assign(**sizes).astype(dict.fromkeys(sizes, "Int64"))
 
 
 def markdown(runs: pd.DataFrame, label: str) -> str:

@@ -1,0 +1,61 @@
+"""The measures behind the study's statements, of one run, from what training and evaluation recorded."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+LEVELS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of validation accuracy
+CONVERGED = 0.95  # of a run's own best validation accuracy
+LATE = 0.25  # the last part of the epochs
+
+
+def of_curve(curve: pd.DataFrame) -> dict[str, float]:
+    """`curve`: val_accuracy and batch_loss_sd by epoch. Epochs count from 1; NaN where the accuracy was never reached.
+
+    epochs_to_converge: until 95 % of the run's own best. instability: the standard deviation of the batches' losses
+    within an epoch, mean over the last quarter of the epochs.
+    """
+    accuracy = curve["val_accuracy"]
+    late = curve["batch_loss_sd"].iloc[-math.ceil(LATE * len(curve)) :]
+    return {
+        "instability": float(late.mean(skipna=False)) if len(late) else math.nan,
+        "epochs_to_converge": _first(accuracy >= CONVERGED * accuracy.max()),
+        **{f"epochs_to_{100 * level:.0f}": _first(accuracy >= level) for level in LEVELS},
+    }
+
+
+def of_gradients(gradients: dict[str, Any]) -> dict[str, float]:
+    """gradients.json: how much of the gradient the first layer gets, as log10 of its norm over the last convolution's.
+
+    gradient_reach_start: at initialisation. gradient_reach: at the start of each later epoch, mean over the second half
+    of them. The fully connected layers behind the last convolution have other shapes and are left out.
+    """
+    convolutions = [i for i, name in enumerate(gradients["layers"]) if not name.startswith("fc")]
+    norms = np.array(gradients["epochs"], dtype=np.float64)[:, convolutions]  # null becomes NaN
+    with np.errstate(divide="ignore", invalid="ignore"):
+        reach = np.log10(norms[:, 0] / norms[:, -1])
+    reach[~np.isfinite(reach)] = np.nan
+    later = reach[1:]
+    second_half = later[len(later) // 2 :]
+    return {
+        "gradient_reach_start": float(reach[0]),
+        "gradient_reach": float(second_half.mean()) if len(second_half) else math.nan,
+    }
+
+
+def of_network(inside: dict[str, Any]) -> dict[str, float]:
+    """One seed's entry of diagnostics.json; NaN where it has none: no batch norm, or a run that diverged."""
+    means = inside["batch_norm"] or {"normalized": None, "output": None}
+    values = {
+        "dead_units": inside["dead_units"],
+        "sparsity": inside["sparsity"],
+        "batch_norm_mean_normalized": means["normalized"],
+        "batch_norm_mean": means["output"],
+    }
+    return {name: math.nan if value is None else float(value) for name, value in values.items()}
+
+
+def _first(reached: "pd.Series[bool]") -> float:
+    return float(min(reached.index[reached], default=math.nan))

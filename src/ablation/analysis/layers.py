@@ -1,0 +1,63 @@
+"""What is inside the networks, layer by layer: the sizes of their weights, and how far the gradient reaches."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from ablation.analysis.params import ReportParams
+from ablation.analysis.runs import missing_file, read_evaluations
+from ablation.common.files import read_json
+
+WEIGHTS = ["variant", "seed", "low", "high", "share"]
+GRADIENTS = ["variant", "seed", "depth", "layer", "start", "later"]
+
+
+class Layers(NamedTuple):
+    """Tidy tables with the columns above; a run that diverged has no weights and may have no gradients.
+
+    weights: the share of a network's weights by log10 of their size relative to their layer's largest, from low to
+    high; the smaller ones, and zeros, are in the first bin. gradients: the norm of a layer's gradient, depth 1 being
+    the first layer's; start: at initialisation; later: at the start of each later epoch, mean over the second half of
+    them. NaN: not finite, or no such epoch.
+    """
+
+    weights: pd.DataFrame
+    gradients: pd.DataFrame
+
+
+def read_layers(params: ReportParams, folder: Path) -> Layers:
+    """Of every variant in the study. Raises InvalidInput where a file or a seed is missing."""
+    weights, gradients = [], []
+    for variant in params.variants:
+        inside = read_evaluations(folder / variant / "evaluation/diagnostics.json", params.seeds)
+        for seed in params.seeds:
+            run = {"variant": variant, "seed": seed}
+            weights += [run | row for row in _shares(inside[seed]["weights"])]
+            path = folder / variant / f"metrics/seed-{seed}/gradients.json"
+            gradients += [run | row for row in _norms(path)]
+    return Layers(pd.DataFrame(weights, columns=WEIGHTS), pd.DataFrame(gradients, columns=GRADIENTS))
+
+
+def _shares(histogram: dict[str, list[float]] | None) -> list[dict[str, float]]:
+    if histogram is None:
+        return []
+    edges, counts = histogram["log10_edges"], histogram["counts"]
+    return [
+        {"low": low, "high": high, "share": count / sum(counts)}
+        for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True)
+    ]
+
+
+def _norms(path: Path) -> list[dict[str, Any]]:
+    """The gradient at the start of epoch 1 is that at initialisation."""
+    try:
+        recorded = read_json(path)
+    except FileNotFoundError:
+        raise missing_file(path) from None
+    norms = pd.DataFrame(recorded["epochs"], columns=recorded["layers"], dtype=float)
+    later = norms.iloc[max(1, (len(norms) + 1) // 2) :].mean()
+    return [
+        {"depth": depth, "layer": layer, "start": norms[layer].iloc[0], "later": later[layer]}
+        for depth, layer in enumerate(recorded["layers"], start=1)
+    ]

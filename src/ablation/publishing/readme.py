@@ -1,0 +1,210 @@
+"""The README's results: `python -m ablation.publishing.readme RESULTS` in the project's root, or `make readme`.
+
+Copies the tables of the folder RESULTS into docs/results, draws the figure from the copy, and writes what they say
+between the README's markers. No stage depends on this code, so a change here reruns nothing.
+"""
+
+import dataclasses
+import hashlib
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from ablation.analysis.comparisons import Comparison
+from ablation.analysis.params import ComparisonParams
+from ablation.common.errors import InvalidInput, run
+from ablation.common.files import read_json, write_bytes, write_file, write_text
+from ablation.reporting import answer, comparison_tables, forest, provenance, style, tables
+
+README, FOLDER = Path("README.md"), Path("docs/results")
+BEGIN, END = "<!-- results -->", "<!-- end of results -->"
+COPIED = ["ablation.csv", "comparisons.csv", "statements.csv", "provenance.json"]
+FIGURE = "forest.png"
+SOURCE = "sha256 of comparisons.csv"  # in the figure's text: it was drawn from that very table
+LEGEND = """\
+Accuracy: mean ± 95 % confidence interval over n seeds, each with the weights of its best validation epoch, which is why
+the validation accuracy flatters. Multiply-adds: forward pass of one image. Seconds: training of one seed."""
+
+
+def main() -> None:
+    if len(sys.argv) != 2:
+        raise InvalidInput("usage: python -m ablation.publishing.readme RESULTS, the folder that dvc repro writes")
+    source = Path(sys.argv[1])
+    contents = {name: _read(source / name) for name in COPIED}
+    text = _read(README).decode()
+    replaced(text, "")  # refuses before anything is written
+    for name, content in contents.items():
+        write_bytes(FOLDER / name, content)
+    draw(FOLDER)
+    write_text(README, replaced(text, section(FOLDER)))
+    print(f"{README}, {FOLDER}: the results of {source}")
+
+
+def replaced(readme: str, section: str) -> str:
+    """`readme` with `section` between its markers. Raises InvalidInput where they are not there."""
+    before, begin, rest = readme.partition(BEGIN + "\n")
+    _, end, after = rest.partition(END + "\n")
+    if not begin or not end:
+        raise InvalidInput(f"{README}: the results go between the lines {BEGIN} and {END}, which are not both there")
+    return f"{before}{begin}{section}{end}{after}"
+
+
+def section(folder: Path) -> str:
+    """The results in Markdown, from the files that `main` leaves in `folder`."""
+    runs = pd.read_csv(folder / "ablation.csv", dtype={"diverged_epoch": "Int64"})
+    label = str(runs["data"].iloc[0])
+    parts = ["", f"The data: **{tables.data_name(label)}**. {_origin(runs, read_json(folder / 'provenance.json'))}"]
+    if label != tables.OFFICIAL:
+        parts += ["", tables.warning(label).rstrip()]
+    if (folder / FIGURE).exists():
+        parts += ["", f"![Effects against what the study claims, with 95 % intervals]({FOLDER / FIGURE})"]
+    parts += ["", "### Accuracy, best first", "", _markdown(_accuracies(runs)), "", LEGEND]
+    parts += ["", "### The study's statements", "", _markdown(_statements(folder))]
+    parts += ["", "### Figures that the study reports", "", _markdown(_figures(folder))]
+    parts += [
+        "",
+        f"All of it as tables: [{FOLDER}]({FOLDER}). `make readme` wrote this part.",
+    ]
+    return "\n".join([*parts, ""])
+
+
+def read_comparisons(path: Path) -> list[Comparison]:
+    """Those of results/comparisons.csv that were run."""
+    names = [field.name for field in dataclasses.fields(Comparison)]
+    whole = [name for name in names if name.startswith("num_")] + ["seeds_needed", "test_images"]
+    table = pd.read_csv(path, dtype=dict.fromkeys(whole, "Int64"))
+    ran = table[table["verdict"] != "not run"][names].astype(object)
+    records: list[dict[Any, Any]] = ran.where(ran.notna(), None).to_dict("records")
+    return [
+        Comparison(**{str(key): value for key, value in row.items()} | {"note": row["note"] or ""}) for row in records
+    ]
+
+
+def claim(row: Comparison) -> ComparisonParams:
+    """What was compared, from the bounds of what the claim allows: verdicts.claim_range the other way."""
+    low, high = row.claim_low, row.claim_high
+    reported = 0.0 if row.baseline is not None else row.variant_mean - row.difference
+    known: dict[str, Any] = {"name": row.claim}
+    if row.claim == "equal":
+        known["margin"] = high
+    elif row.claim == "at_most":
+        known["value"] = reported + (high or 0.0)
+    elif row.claim == "number":
+        assert low is not None and high is not None
+        known |= {"value": reported + (low + high) / 2, "tolerance": (high - low) / 2}
+    names = ("title", "family", "metric", "variant", "baseline")
+    return ComparisonParams.model_validate({name: getattr(row, name) for name in names} | {"claim": known})
+
+
+def draw(folder: Path) -> None:
+    """The figure, from the tables in `folder`; none where no comparison of the plot was run."""
+    path = folder / "comparisons.csv"
+    rows = forest.groups(read_comparisons(path)).get("forest")
+    if rows is None:
+        (folder / FIGURE).unlink(missing_ok=True)
+        return
+    label = str(pd.read_csv(folder / "ablation.csv")["data"].iloc[0])
+    buffer = io.BytesIO()
+    with style.every_row():
+        forest.forest(rows, {row.name: claim(row) for row in rows}, label).save(buffer, format="png", scale_factor=1.5)
+    told = PngInfo()
+    told.add_text(SOURCE, hashlib.sha256(path.read_bytes()).hexdigest())
+    with Image.open(buffer) as picture:
+        write_file(folder / FIGURE, lambda file: picture.save(file, "png", pnginfo=told, optimize=True))
+
+
+def _origin(runs: pd.DataFrame, facts: dict[str, Any]) -> str:
+    """How many runs on what, and how to make them again."""
+    machine = ", ".join(f"{name} {' and '.join(map(str, runs[name].unique()))}" for name in ("device", "torch"))
+    said = f"{runs['variant'].nunique()} variants with {style.num_seeds(runs)} each; {machine}; "
+    said += f"{runs['seconds'].sum() / 60:,.0f} minutes of training, the sum over {len(runs)} runs."
+    if "commit" in facts:
+        dirty = f" with uncommitted changes in {', '.join(facts['uncommitted'])}" if facts["uncommitted"] else ""
+        said += f" Commit {facts['commit']}{dirty}, {facts['date'][:10]}."
+    if "changed" in facts:
+        said += f" Made with\n\n```console\n{provenance.command(facts['changed'])}\n```"
+    return said
+
+
+def _accuracies(runs: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    for name in answer.best_first(runs):
+        mine = runs[runs["variant"] == name]
+        first = mine.iloc[0]
+
+        def accuracy(split: str, mine: pd.DataFrame = mine, first: "pd.Series[Any]" = first) -> str:
+            size = first[f"{split}_images"]
+            return answer.accuracy_text(mine[f"{split}_accuracy"], None if pd.isna(size) else int(size))
+
+        rows.append(
+            {
+                "variant": f"`{name}`",
+                "n": str(len(mine)),
+                "test accuracy, %": accuracy("test"),
+                "val accuracy, %": accuracy("val"),
+                "parameters": f"{first['parameters']:,}",
+                "multiply-adds, M": f"{first['multiply_adds'] / 1e6:.2f}",
+                "seconds": f"{mine['seconds'].mean():,.1f}",
+                "notes": tables.divergences(mine),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _statements(folder: Path) -> pd.DataFrame:
+    table = pd.read_csv(folder / "statements.csv", keep_default_na=False)
+    return pd.DataFrame(
+        {
+            "": table["number"].astype(str),
+            "statement": table["statement"] + "<br>*Tested: " + table["tested"] + ".*",
+            "verdict": "**" + table["answer"] + "**",
+            "evidence": table["evidence"].str.replace("; ", "<br>"),
+        }
+    )
+
+
+def _figures(folder: Path) -> pd.DataFrame:
+    """The comparisons that claim a number, and those of them that were not run."""
+    table = pd.read_csv(folder / "comparisons.csv", keep_default_na=False)
+    ran = {row.name: row for row in read_comparisons(folder / "comparisons.csv")}
+    rows = []
+    for _, line in table[table["claim"] == "number"].iterrows():
+        row = ran.get(str(line["name"]))
+        cells = {"figure": line["title"], "verdict": line["answer"], "notes": line["note"]}
+        if row is not None:
+            _, scale, _, digits = comparison_tables.METRICS[row.metric]
+            means = [mean for mean in (row.variant_mean, row.baseline_mean) if mean is not None]
+            cells |= {
+                "figure": comparison_tables.title_text(row),
+                "reported": comparison_tables.claim_text(claim(row)),
+                "measured": " against ".join(f"{scale * mean:,.{digits}f}" for mean in means),
+                "difference [95 %]": comparison_tables.effect_text(row),
+                "n": comparison_tables.seeds_text(row),
+            }
+        rows.append(cells)
+    columns = ["figure", "reported", "measured", "difference [95 %]", "n", "verdict", "notes"]
+    return pd.DataFrame(rows, columns=columns, dtype=object).fillna("")
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    """Without the padding that would make a line of every table as long as its longest."""
+    lines: list[list[Any]] = [list(table), ["---"] * len(table.columns), *table.to_numpy().tolist()]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise InvalidInput(
+            f"{path}: no such file; dvc repro writes results/, make readme RESULTS=FOLDER takes another"
+        ) from None
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,95 @@
+"""The cells of the page's tables."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from ablation.analysis.comparisons import Comparison
+from ablation.analysis.params import ComparisonParams, ReportParams
+from ablation.reporting import answer, comparison_tables
+from ablation.reporting.tables import data_name, divergences
+
+ABLATION = [
+    "test accuracy, %",
+    "val accuracy, %",
+    "n",
+    "gap, points",
+    "parameters",
+    "multiply-adds, M",
+    "seconds",
+    "images/s",
+]
+PUBLISHED = [  # network, accuracy on the official test set in percent, source
+    ("ResNet-20", "91.25", "He et al. 2015, arXiv 1512.03385, table 6"),
+    ("ResNet-20 with option A, 200 epochs", "91.73", "akamaster/pytorch_resnet_cifar10"),
+    ("ResNet-20", "92.60", "chenyaofo/pytorch-cifar-models"),
+    ("airbench94, trained in 2.59 s on an A100", "94.01", "KellerJordan/cifar10-airbench"),
+]
+
+
+def facts(
+    params: ReportParams, runs: pd.DataFrame, num_images: Mapping[str, int], provenance: Mapping[str, str]
+) -> list[tuple[str, str]]:
+    """What was run, by name; `provenance` as of provenance.lines."""
+    images = {"validation": num_images.get("val_accuracy"), "test": num_images.get("test_accuracy")}
+    known = {
+        "data": data_name(params.label),
+        "images": ", ".join(f"{number:,} {name}" for name, number in images.items() if number),
+        "variants": f"{runs['variant'].nunique()}: {', '.join(runs['variant'].unique())}",
+        "seeds": ", ".join(map(str, params.seeds)),
+        **provenance,
+        "wall time of training": f"{runs['seconds'].sum() / 60:,.1f} minutes, the sum over {len(runs)} runs",
+        **{name: ", ".join(map(str, runs[name].unique())) for name in ("device", "precision", "python", "torch")},
+    }
+    return [(name, value) for name, value in known.items() if value]
+
+
+def ablation_row(variant: str, runs: pd.DataFrame, num_images: Mapping[str, int]) -> dict[str, Any]:
+    """Cells in the order of ABLATION, as text and as what they are sorted by."""
+
+    def accuracy(column: str) -> tuple[str, float]:
+        return answer.accuracy_text(runs[column], num_images.get(column)), float(runs[column].mean())
+
+    gap, seconds, speed = (float(runs[name].mean()) for name in ("gap", "seconds", "images_per_second"))
+    parameters, multiply_adds = (int(runs[name].iloc[0]) for name in ("parameters", "multiply_adds"))
+    numbers = [
+        accuracy("test_accuracy"),
+        accuracy("val_accuracy"),
+        (str(len(runs)), len(runs)),
+        (_shown(100 * gap, "+.2f"), gap),
+        (f"{parameters:,}", parameters),
+        (f"{multiply_adds / 1e6:.2f}", multiply_adds),
+        (_shown(seconds, ",.1f"), seconds),
+        (_shown(speed, ",.0f"), speed),
+    ]
+    return {"variant": variant, "numbers": numbers, "notes": divergences(runs)}
+
+
+def comparison_row(row: Comparison, params: ComparisonParams) -> dict[str, Any]:
+    """Cells by name, and `difference` and `p_order` to sort by."""
+    _, scale, _, digits = comparison_tables.METRICS[row.metric]
+    means = [mean for mean in (row.variant_mean, row.baseline_mean) if mean is not None]
+    images = ""
+    if row.test_difference is not None:
+        images = f"{100 * row.test_difference:+.2f}"
+        if row.test_low is not None and row.test_high is not None:
+            images += f" [{100 * row.test_low:+.2f}, {100 * row.test_high:+.2f}]"
+    return {
+        "title": comparison_tables.title_text(row),
+        "claim": comparison_tables.claim_text(params),
+        "measured": " against ".join(f"{scale * mean:,.{digits}f}" for mean in means),
+        "effect": comparison_tables.effect_text(row),
+        "difference": row.difference,
+        "p": comparison_tables.p_text(row.p_holm),
+        "p_order": 2 if row.p_holm is None else row.p_holm,
+        "n": comparison_tables.seeds_text(row),
+        "answer": row.answer,
+        "detectable": "" if row.detectable is None else f"{scale * row.detectable:.{digits}f}",
+        "images": images,
+        "notes": row.note,
+    }
+
+
+def _shown(value: float, form: str) -> str:
+    return "" if pd.isna(value) else format(value, form)

@@ -1,0 +1,112 @@
+"""Where the runs come from: the commit in the current folder, and the settings that differ from the committed ones."""
+
+import contextlib
+import json
+import re
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ablation.common.errors import InvalidInput
+from ablation.common.settings import read_yaml
+
+CODE = ["src", "stages", "dvc.yaml"]
+MAX_SHOWN = 10  # of a list
+
+
+def provenance() -> dict[str, Any]:
+    """Facts for JSON, each absent where it cannot be told: no git, no repository, no commit.
+
+    commit: short hash; date: of that commit; uncommitted: those of CODE that differ from it. changed: the settings in
+    params.yaml that do, as [{"name": dotted path, "default": the commit's, "value": ...}], without `default` or `value`
+    where there is no such setting.
+    """
+    facts: dict[str, Any] = {}
+    head = _git("log", "-1", "--format=%h%n%ci")
+    if head:
+        facts["commit"], facts["date"] = head.splitlines()
+        facts["uncommitted"] = [path for path in CODE if _git("status", "--porcelain", "--", path)]
+    committed = _git("show", "HEAD:./params.yaml")
+    if committed is not None:
+        with contextlib.suppress(InvalidInput), tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "params.yaml")
+            path.write_text(committed, encoding="utf-8")
+            facts["changed"] = changes(read_yaml(path), read_yaml("params.yaml"))
+    return facts
+
+
+def changes(defaults: Mapping[str, Any], values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The settings in which nested `values` differ from `defaults`, as for `provenance`; a list is one setting."""
+    before, after = (dict(_flat(settings)) for settings in (defaults, values))
+    differing = [name for name in {**before, **after} if _absent(name, before, after) or before[name] != after[name]]
+    return [
+        {"name": name}
+        | ({"default": before[name]} if name in before else {})
+        | ({"value": after[name]} if name in after else {})
+        for name in differing
+    ]
+
+
+def lines(facts: Mapping[str, Any]) -> dict[str, str]:
+    """The facts for people, by what they are; several lines where several settings were changed."""
+    told = {}
+    if "commit" in facts:
+        dirty = f", with uncommitted changes in {', '.join(facts['uncommitted'])}" if facts["uncommitted"] else ""
+        told = {"commit": f"{facts['commit']}{dirty}", "committed": facts["date"]}
+    if "changed" in facts:
+        each = [
+            f"{change['name']}: {_shown(change, 'default')} → {_shown(change, 'value')}" for change in facts["changed"]
+        ]
+        told["settings changed"] = "\n".join(each) or "none: params.yaml is the committed one"
+    return told
+
+
+def command(changed: Sequence[Mapping[str, Any]]) -> str:
+    """What makes the same study from the commit: DVC's -S options are overrides in Hydra's syntax."""
+    options = []
+    for change in changed:
+        if "value" not in change:
+            override = f"~{change['name']}"
+        else:
+            override = f"{'' if 'default' in change else '+'}{change['name']}={_hydra(change['value'])}"
+        options.append(f" -S {shlex.quote(override)}")
+    return "dvc exp run" + "".join(options)
+
+
+def _git(*arguments: str) -> str | None:
+    """What git answers in the current folder, or None."""
+    try:
+        answer = subprocess.run(
+            ["git", "--no-optional-locks", *arguments], capture_output=True, check=True, encoding="utf-8"
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return answer.stdout
+
+
+def _flat(settings: Any, path: str = "") -> list[tuple[str, Any]]:
+    """Dotted path -> value."""
+    if not isinstance(settings, dict) or not settings:
+        return [(path, settings)]
+    return [pair for key, value in settings.items() for pair in _flat(value, f"{path}.{key}".removeprefix("."))]
+
+
+def _absent(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    return name not in before or name not in after
+
+
+def _shown(change: Mapping[str, Any], key: str) -> str:
+    if key not in change:
+        return "absent"
+    value = change[key]
+    if isinstance(value, list) and len(value) > MAX_SHOWN:
+        return f"{len(value)} of them"
+    return value if isinstance(value, str) else json.dumps(value).replace('"', "")
+
+
+def _hydra(value: Any) -> str:
+    plain = isinstance(value, str) and re.fullmatch(r"[\w./:%+-]+", value)
+    return str(value) if plain else json.dumps(value, separators=(",", ":"))

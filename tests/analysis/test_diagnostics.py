@@ -1,0 +1,51 @@
+"""The measures of one run, worked out by hand."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from ablation.analysis.diagnostics import of_curve, of_gradients, of_network
+
+
+def curve(accuracies: list[float], spreads: list[float]) -> pd.DataFrame:
+    epochs = pd.RangeIndex(1, len(accuracies) + 1, name="epoch")
+    return pd.DataFrame({"val_accuracy": accuracies, "batch_loss_sd": spreads}, index=epochs)
+
+
+def test_epochs_to_an_accuracy_are_those_of_its_first_crossing() -> None:
+    found = of_curve(curve([0.3, 0.52, 0.49, 0.61, 0.60, 0.62], [1.0] * 6))
+    assert (found["epochs_to_40"], found["epochs_to_50"], found["epochs_to_60"]) == (2, 2, 4)
+    assert math.isnan(found["epochs_to_70"])
+    assert found["epochs_to_converge"] == 4  # 0.95 x 0.62 = 0.589
+
+
+def test_instability_is_of_the_last_quarter_of_the_epochs() -> None:
+    assert of_curve(curve([0.5] * 8, [9, 9, 9, 9, 9, 9, 0.2, 0.4]))["instability"] == pytest.approx(0.3)
+    assert of_curve(curve([0.5] * 3, [9, 9, 0.2]))["instability"] == pytest.approx(0.2)
+    assert math.isnan(of_curve(curve([0.5] * 3, [9, 9, math.nan]))["instability"])
+
+
+def test_gradient_reach_compares_the_first_with_the_last_convolution() -> None:
+    epochs = [[10.0, 5.0, 0.1, 7.0], [1.0, 1.0, 1.0, 1.0], [1.0, 5.0, 10.0, 3.0], [1.0, 5.0, 1000.0, 3.0]]
+    found = of_gradients({"layers": ["conv1", "stage1.0.conv1", "stage1.0.conv2", "fc"], "epochs": epochs})
+    assert found["gradient_reach_start"] == pytest.approx(2)
+    assert found["gradient_reach"] == pytest.approx((-1 - 3) / 2)  # epochs 3 and 4 of the later 2 to 4
+
+
+def test_what_is_not_finite_or_was_never_reached_is_nan() -> None:
+    diverged = {"layers": ["conv1", "conv2", "fc"], "epochs": [[1.0, 1.0, 1.0], [None, None, 1.0]]}
+    assert math.isnan(of_gradients(diverged)["gradient_reach"])
+    one_epoch = {"layers": ["conv1", "conv2", "fc"], "epochs": [[1.0, 1.0, 1.0]]}
+    assert of_gradients(one_epoch)["gradient_reach_start"] == 0
+    assert math.isnan(of_gradients(one_epoch)["gradient_reach"])
+    dead = {"layers": ["conv1", "conv2"], "epochs": [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]}
+    assert all(math.isnan(value) for value in [of_gradients(dead)["gradient_reach_start"]])
+
+
+def test_a_network_without_batch_norm_has_no_means_of_it() -> None:
+    found = of_network({"sparsity": 0.1, "dead_units": None, "batch_norm": None})
+    assert found["sparsity"] == 0.1
+    assert all(math.isnan(found[name]) for name in ("dead_units", "batch_norm_mean", "batch_norm_mean_normalized"))
+    found = of_network({"sparsity": 0.1, "dead_units": 0.2, "batch_norm": {"normalized": 1e-8, "output": 0.3}})
+    assert (found["batch_norm_mean_normalized"], found["batch_norm_mean"]) == (1e-8, 0.3)

@@ -1,0 +1,207 @@
+"""The README's results: written from the tables, and the committed ones still say what the tables say."""
+
+import dataclasses
+import hashlib
+import math
+import runpy
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from ablation.analysis.comparisons import Comparisons
+from ablation.analysis.params import ComparisonParams, ReportParams
+from ablation.analysis.verdicts import claim_range
+from ablation.publishing import readme
+from ablation.reporting import comparison_tables
+from tests.reporting.conftest import read_report
+from tests.reporting.fake_study import COMPARISONS, write_study
+
+ROOT = Path(__file__).parents[2]
+TEXT = "# Project\n\nbefore\n\n<!-- results -->\nold\n<!-- end of results -->\n\nafter\n"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The fake study and its results/, aggregated once."""
+    folder = tmp_path_factory.mktemp("study")
+    write_study(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("GIT_CEILING_DIRECTORIES", str(folder.parent))
+        runpy.run_path(str(ROOT / "stages/aggregate.py"), run_name="__main__")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def compared(study: Path) -> Comparisons:
+    return read_report(ReportParams.read(study / "configs/aggregate.yaml"), study / "runs").compared
+
+
+@pytest.fixture
+def workspace(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A README, and a copy of the results."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(study / "results", "results")
+    Path("README.md").write_text(TEXT)
+    return tmp_path
+
+
+def publish(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
+    monkeypatch.setattr(sys, "argv", ["readme.py", *arguments])
+    readme.main()
+    return Path("README.md").read_text()
+
+
+def rows(text: str, heading: str) -> list[list[str]]:
+    """The cells of the table under `heading`."""
+    part = text.partition(f"### {heading}\n")[2].partition("\n###")[0]
+    return [[cell.strip() for cell in line[1:-1].split(" | ")] for line in part.splitlines() if line.startswith("|")]
+
+
+def test_the_tables_are_those_of_the_results(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = publish(monkeypatch, "results")
+
+    assert text.startswith("# Project\n\nbefore\n\n<!-- results -->\n") and text.endswith("results -->\n\nafter\n")
+    assert "old" not in text
+    assert (
+        "The data: **digits, not official CIFAR-10**. 4 variants with 3 seeds each; device cpu, torch 2.14.1;" in text
+    )
+    _, _, *accuracies = rows(text, "Accuracy, best first")
+    assert [row[0] for row in accuracies] == ["`resnet20`", "`l2_0`", "`simple_nn`", "`lr_1e-0`"]
+    # 4.303 * 0.02 / sqrt 3 = 0.0497, and 4.303 * 0.01 / sqrt 3 = 0.0248: of seeds alike, the interval of one image
+    assert accuracies[2][1:4] == ["3", "60.00 ± 4.97", "62.00 ± 4.97"]
+    assert accuracies[1][2:4] == ["70.00 ± 2.48", "70.00 ± 2.48"]
+    assert accuracies[3][-1] == "diverged at epoch 1 (seed 2); diverged at epoch 2 (seed 1)"
+    _, _, *statements = rows(text, "The study's statements")
+    table = pd.read_csv("results/statements.csv")
+    assert [row[2] for row in statements] == [f"**{answer}**" for answer in table["answer"]]
+    assert all(
+        line in row[3] for row, said in zip(statements, table["evidence"], strict=True) for line in said.split("; ")
+    )
+    _, _, *figures = rows(text, "Figures that the study reports")
+    numbers = [name for name, (*_, claim, _) in COMPARISONS.items() if claim["name"] == "number"]
+    assert [row[0].partition(" (")[0] for row in figures] == [f"Title of {name}" for name in numbers]
+    assert figures[0][1:] == [
+        *("90.70 ± 1.00 %", "91.00", "+0.30 [-2.18, +2.78]", "3", "undecided (needs about 19 seeds)", "")
+    ]
+
+
+def test_the_same_results_give_the_same_text_and_others_another(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = publish(monkeypatch, "results")
+    assert publish(monkeypatch, "results") == first
+    assert readme.replaced(first, readme.section(Path("docs/results"))) == first
+
+    path = Path("docs/results/ablation.csv")
+    path.write_text(path.read_text().replace("simple_nn,0,digits,0.6,0.58", "simple_nn,0,digits,0.6,0.5"))
+    assert readme.replaced(first, readme.section(Path("docs/results"))) != first
+
+
+def test_the_figure_names_the_table_it_was_drawn_from(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = publish(monkeypatch, "results")
+
+    assert "](docs/results/forest.png)" in text
+    assert_drawn_from_its_table(Path("docs/results"))
+    with Image.open("docs/results/forest.png") as drawn:
+        assert drawn.convert("RGB").getcolors(10) is None, "it has no more than 10 colours"
+
+
+def assert_drawn_from_its_table(folder: Path) -> None:
+    with Image.open(folder / readme.FIGURE) as picture:
+        assert picture.text[readme.SOURCE] == hashlib.sha256((folder / "comparisons.csv").read_bytes()).hexdigest()
+
+
+def test_where_nothing_of_the_plot_was_run_there_is_no_figure(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(monkeypatch, "results")
+    table = pd.read_csv("results/comparisons.csv")
+    table.assign(verdict="not run", answer="not run").to_csv("results/comparisons.csv", index=False)
+
+    assert "forest.png" not in publish(monkeypatch, "results")
+    assert not Path("docs/results/forest.png").exists()
+
+
+def test_a_commit_and_its_changed_settings_become_a_command(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("results/provenance.json").write_text(
+        '{"commit": "1234567", "date": "2024-05-06 07:08:09 +0000", "uncommitted": ["src"],'
+        ' "changed": [{"name": "seeds", "default": [0], "value": [0, 1]}]}'
+    )
+
+    text = publish(monkeypatch, "results")
+
+    assert "Commit 1234567 with uncommitted changes in src, 2024-05-06. Made with\n" in text
+    assert "\n```console\ndvc exp run -S 'seeds=[0,1]'\n```\n" in text
+
+
+def test_official_data_have_no_warning(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = pd.read_csv("results/ablation.csv")
+    table.assign(data="cifar10").to_csv("results/ablation.csv", index=False)
+
+    assert "**official CIFAR-10**" in publish(monkeypatch, "results")
+    assert "not official" not in readme.section(Path("docs/results"))
+
+
+def test_comparisons_come_back_from_their_table(workspace: Path, compared: Comparisons) -> None:
+    assert readme.read_comparisons(Path("results/comparisons.csv")) == compared.rows
+
+
+@pytest.mark.parametrize(
+    ("baseline", "claim"),
+    [
+        ("b", {"name": "higher"}),
+        ("b", {"name": "lower"}),
+        ("b", {"name": "equal", "margin": 0.01}),
+        ("b", {"name": "at_most", "value": 0.25}),
+        (None, {"name": "at_most", "value": 0.25}),
+        ("b", {"name": "number", "value": 0.1632, "tolerance": 0.03}),
+        (None, {"name": "number", "value": 0.7322, "tolerance": 0.02}),
+    ],
+)
+def test_claims_come_back_from_their_bounds(compared: Comparisons, baseline: str | None, claim: dict[str, Any]) -> None:
+    told = {"title": "a", "family": "b", "metric": "val_accuracy", "variant": "c", "baseline": baseline}
+    params = ComparisonParams.model_validate(told | {"claim": claim})
+    low, high = (bound if math.isfinite(bound) else None for bound in claim_range(params.claim, baseline is not None))
+    difference = 0.1 if baseline else 0.7 - claim["value"]
+    row = dataclasses.replace(compared.rows[0], **told, claim=claim["name"], claim_low=low, claim_high=high)
+    row = dataclasses.replace(row, variant_mean=0.7, difference=difference)
+
+    assert comparison_tables.claim_text(readme.claim(row)) == comparison_tables.claim_text(params)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "usage: python -m ablation.publishing.readme RESULTS, the folder that dvc repro writes"),
+        (
+            ["nowhere"],
+            "nowhere/ablation.csv: no such file; dvc repro writes results/, make readme RESULTS=FOLDER takes",
+        ),
+    ],
+)
+def test_arguments(workspace: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}"):
+        publish(monkeypatch, *arguments)
+    assert Path("README.md").read_text() == TEXT and not Path("docs").exists()
+
+
+@pytest.mark.parametrize("marker", ["<!-- results -->", "<!-- end of results -->"])
+def test_a_readme_without_markers_is_refused(workspace: Path, monkeypatch: pytest.MonkeyPatch, marker: str) -> None:
+    Path("README.md").write_text(TEXT.replace(marker, ""))
+
+    with pytest.raises(ValueError, match=r"^README\.md: the results go between the lines <!-- results --> and "):
+        publish(monkeypatch, "results")
+    assert not Path("docs").exists()
+
+
+@pytest.mark.skipif(not (ROOT / "docs/results").exists(), reason="no study's results were published yet: make readme")
+def test_the_projects_readme_says_what_its_tables_say() -> None:
+    folder, text = ROOT / "docs/results", (ROOT / "README.md").read_text(encoding="utf-8")
+
+    assert readme.replaced(text, readme.section(folder)) == text, "the README drifted from docs/results: make readme"
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*readme.COPIED, readme.FIGURE])
+    assert_drawn_from_its_table(folder)
