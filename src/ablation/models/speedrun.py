@@ -22,7 +22,9 @@ class SpeedrunNet(nn.Module):
     """Images float [N, 3, 32, 32] -> logits [N, 10], from PyTorch's initialisation but for the identities.
 
     The first layer's weights are a buffer: saved with the weights, unknown to the optimizer. Until `fit_whitening` has
-    seen images they suit patches that are white already.
+    seen images they suit patches that are white already. Made for images of many colours: of gray ones (the digits)
+    eight whitened channels have no variance, batch norm after batch norm scales their gradients up, and bf16 does not
+    learn.
     """
 
     whitening: Tensor
@@ -53,9 +55,7 @@ class SpeedrunNet(nn.Module):
         return (self._logits(images) + self._logits(images.flip(3))) / 2
 
     def _logits(self, images: Tensor) -> Tensor:
-        with torch.autocast(
-            images.device.type, enabled=False
-        ):  # small differences times large weights: not in bfloat16
+        with torch.autocast(images.device.type, enabled=False):  # bfloat16 loses small differences, times large weights
             x = F.gelu(F.conv2d(images, self.whitening, self.bias))  # [N, 24, 31, 31]
         x = self.block1(x)  # [N, 64, 15, 15]
         x = self.block2(x)  # [N, 256, 7, 7]
