@@ -1,0 +1,118 @@
+"""A variant's stage from the splits on disk to what it leaves there, and how it ends where it cannot."""
+
+import json
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from ablation.common.errors import InvalidInput
+from ablation.training import variant
+from ablation.training.cost import activation_bytes, multiply_adds
+from ablation.training.params import VariantParams
+from ablation.training.variant import train_variant
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def project(tmp_path: Path, splits_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / ".dvc").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def params(variant_params) -> VariantParams:
+    return variant_params("simple_nn_bn", augmentation="none")
+
+
+def train(params: VariantParams, project: Path) -> None:
+    train_variant(params, project / "data/splits", project / "runs/test")
+
+
+def checkpoints(project: Path) -> list[str]:
+    return [path.name for path in (project / ".dvc/tmp/checkpoints").glob("*/seed-*/epoch-*.pt")]
+
+
+def test_it_leaves_facts_gradients_and_weights_and_no_checkpoint(params: VariantParams, project: Path) -> None:
+    train(params, project)
+    metrics = project / "runs/test/metrics/seed-0"
+    facts = json.loads((metrics / "run.json").read_text())
+    assert (facts["variant"], facts["seed"], facts["epochs"], facts["device"]) == ("test", 0, 2, "cpu")
+    assert facts["parameters"] == 82_030 + 2 * (8 + 16)
+    assert facts["multiply_adds"] == multiply_adds(params.model)
+    assert facts["activation_bytes"] == activation_bytes(params.model)
+    gradients = json.loads((metrics / "gradients.json").read_text())
+    assert gradients["layers"] == ["conv1", "conv2", "fc1", "fc2", "fc3"]
+    assert [len(epoch) for epoch in gradients["epochs"]] == [5, 5] and min(map(min, gradients["epochs"])) > 0
+    assert (metrics / "plots/metrics/train/batch_loss_sd.tsv").read_text().startswith("step\tbatch_loss_sd\n1\t")
+    assert (project / "runs/test/weights/seed-0.safetensors").is_file()
+    assert not checkpoints(project)
+
+
+def test_gradients_that_are_not_finite_are_null(variant_params, project: Path) -> None:
+    train(variant_params("simple_nn", lr=1e4, epochs=5), project)
+    epochs = json.loads((project / "runs/test/metrics/seed-0/gradients.json").read_text())["epochs"]
+    assert None not in epochs[0]
+    facts = json.loads((project / "runs/test/metrics/seed-0/run.json").read_text())
+    assert facts["diverged_epoch"] == len(epochs) < 5
+
+
+def test_an_edited_source_fails_the_stage_and_keeps_its_checkpoints(
+    params: VariantParams, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = project / "layer.py"
+    source.write_text("depth = 20\n")
+    monkeypatch.setattr(variant, "_sources", lambda: [source])
+    train_seed = variant.train_seed
+
+    def edit_and_train(*arguments) -> None:
+        source.write_text("depth = 56\n")
+        train_seed(*arguments)
+
+    monkeypatch.setattr(variant, "train_seed", edit_and_train)
+    with pytest.raises(InvalidInput, match=r"^a source file changed while this stage ran, .*; run it again$"):
+        train(params, project)
+    assert checkpoints(project)
+
+
+def test_a_full_gpu_is_one_line_with_what_to_lower(
+    params: VariantParams, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(*arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 90 GiB\nand advice")
+
+    monkeypatch.setattr(variant, "train_epochs", fill)
+    with pytest.raises(InvalidInput) as caught:
+        train(params, project)
+    assert str(caught.value) == (
+        "test seed 0: out of GPU memory with batch_size 16; lower train.batch_size, or end what else uses the GPU"
+    )
+
+
+def test_a_disk_without_room_is_one_line_with_the_path(params: VariantParams, project: Path) -> None:
+    """A limit on the size of files stands for the full disk: a checkpoint is larger, all else is smaller."""
+    (project / "configs/train").mkdir(parents=True)
+    (project / "configs/train/test.yaml").write_text(yaml.safe_dump(params.model_dump()))
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # so that the write fails, as on a full disk
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
+
+    ended = subprocess.run(
+        [sys.executable, str(PROJECT / "stages/train.py"), "test"],
+        env={"PYTHONPATH": str(PROJECT / "src"), "PATH": "/usr/bin:/bin"},
+        preexec_fn=limit,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 1
+    assert len(ended.stderr.splitlines()) == 1, ended.stderr
+    line = ended.stderr
+    assert line.startswith("error: ") and "seed-0/epoch-000001.pt: File too large" in line
