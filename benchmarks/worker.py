@@ -42,6 +42,8 @@ def ours_seeds(
     variant: str, splits: str, num_images: int, device: str, num_seeds: int, epochs: int, **overrides: int
 ) -> Measure:
     """Images of all seeds per second of `run_seeds`: the start of its processes is in it."""
+    import torch._dynamo  # noqa: F401 - as train_variant does before its fork
+
     params, data = _prepared(variant, splits, num_images, device, **overrides, epochs=epochs)
     place = data.train_labels.device
     at_a_time = num_processes(num_seeds, params.num_threads) if place.type == "cpu" else 1
