@@ -72,7 +72,9 @@ def test_a_stage_that_ends_well_exits_with_nothing():
     ],
 )
 def test_process_ends_without_traceback(body, status, stderr):
-    code = f"import os, time\nfrom ablation.common.errors import InvalidInput, run\ndef main():\n    {body}\nrun(main)"
+    # A process started in the background ignores Ctrl-C, and its children do.
+    code = "import os, signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += f"from ablation.common.errors import InvalidInput, run\ndef main():\n    {body}\nrun(main)"
     environment = os.environ | {"PYTHONPATH": str(PROJECT / "src")}
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert (result.returncode, result.stdout, result.stderr) == (status, "", stderr)

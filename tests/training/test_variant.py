@@ -24,6 +24,7 @@ PROJECT = Path(__file__).parents[2]
 def project(tmp_path: Path, splits_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / ".dvc").mkdir()
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(PROJECT / "stages/train.py")])  # one of the sources
     return tmp_path
 
 
