@@ -37,8 +37,7 @@ def of_gradients(gradients: dict[str, Any]) -> dict[str, float]:
     with np.errstate(divide="ignore", invalid="ignore"):
         reach = np.log10(norms[:, 0] / norms[:, -1])
     reach[~np.isfinite(reach)] = np.nan
-    later = reach[1:]
-    second_half = later[len(later) // 2 :]
+    second_half = reach[second_half_start(len(reach)) :]
     return {
         "gradient_reach_start": float(reach[0]),
         "gradient_reach": float(second_half.mean()) if len(second_half) else math.nan,
@@ -55,6 +54,11 @@ def of_network(inside: dict[str, Any]) -> dict[str, float]:
         "batch_norm_mean": means["output"],
     }
     return {name: math.nan if value is None else float(value) for name, value in values.items()}
+
+
+def second_half_start(num_epochs: int) -> int:
+    """Index, from 0, of the first epoch in the second half of those after the first."""
+    return (num_epochs + 1) // 2
 
 
 def _first(reached: "pd.Series[bool]") -> float:

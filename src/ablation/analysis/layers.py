@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from ablation.analysis.diagnostics import second_half_start
 from ablation.analysis.params import ReportParams
 from ablation.analysis.runs import missing_file, read_evaluations
 from ablation.common.files import read_json
@@ -56,7 +57,7 @@ def _norms(path: Path) -> list[dict[str, Any]]:
     except FileNotFoundError:
         raise missing_file(path) from None
     norms = pd.DataFrame(recorded["epochs"], columns=recorded["layers"], dtype=float)
-    later = norms.iloc[max(1, (len(norms) + 1) // 2) :].mean()
+    later = norms.iloc[second_half_start(len(norms)) :].mean()
     return [
         {"depth": depth, "layer": layer, "start": norms[layer].iloc[0], "later": later[layer]}
         for depth, layer in enumerate(recorded["layers"], start=1)
