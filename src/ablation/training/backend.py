@@ -21,6 +21,8 @@ def prepare(params: TrainParams) -> torch.device:
     torch.set_num_threads(params.num_threads)
     # As use_deterministic_algorithms(..., warn_only=True), which would import the compiler for a second.
     torch.set_deterministic_debug_mode("warn" if params.deterministic else "default")
+    # Else every new tensor is filled before it is written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not params.deterministic
     warnings.filterwarnings("ignore", message=".*max_pool2d_with_indices_backward_cuda.*")
     tf32 = params.precision == "tf32" and device.type == "cuda"
