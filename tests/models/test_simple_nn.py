@@ -68,6 +68,25 @@ def test_values_and_gradients_equal_the_textbook_order(batch_norm: bool, activat
             assert torch.equal(ours, expected)
 
 
+def test_first_convolution_of_two_columns_at_a_time_is_that_of_one() -> None:
+    conv, x = simple_nn().conv1.double(), images(64).double()
+    results = []
+    for maps in (conv(x), F.conv2d(x, conv.weight, conv.bias)):
+        weights = torch.randn(maps.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+        results.append([maps, *torch.autograd.grad((maps * weights).sum(), list(conv.parameters()))])
+    for ours, expected in zip(*results, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+def test_its_map_is_channels_last(memory_format: torch.memory_format) -> None:
+    conv = simple_nn().conv1.to(memory_format=memory_format)  # type: ignore[call-overload]
+    x = images(64).contiguous(memory_format=memory_format)
+    maps = conv(x)
+    assert maps.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(maps, F.conv2d(x, conv.weight, conv.bias), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu", "swish"])
 def test_ties_and_windows_without_a_positive_value(activation: str) -> None:
     """Where the order of pooling and activation could show: equal maxima, zeros, all-negative windows."""

@@ -14,9 +14,10 @@ def test_activation_bytes_of_simple_nn_are_those_counted_by_hand(variant_params)
     pool1 = 4 * 8 * 28 * 28 + 8 * 8 * 14 * 14
     relu1 = 4 * 8 * 14 * 14  # and convolution2's input
     pool2 = 4 * 16 * 12 * 12 + 8 * 16 * 6 * 6
-    relu2 = 4 * 576  # and fc1's input
+    relu2 = 4 * 576
+    flattened = 4 * 576  # a copy in another order, fc1's input
     relu3, relu4 = 4 * 120, 4 * 84
-    expected = convolution1 + pool1 + relu1 + pool2 + relu2 + relu3 + relu4
+    expected = convolution1 + pool1 + relu1 + pool2 + relu2 + flattened + relu3 + relu4
     assert activation_bytes(variant_params("simple_nn").model) == expected
 
 
