@@ -8,7 +8,6 @@ from ablation.models.device import choose_device
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch):
     def has(num_cuda: int, mps: bool) -> None:
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: num_cuda > 0)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: num_cuda)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
 
@@ -22,7 +21,7 @@ def machine(monkeypatch: pytest.MonkeyPatch):
         (0, True, "auto", "mps"),
         (2, False, "auto", "cuda:0"),
         (2, True, "auto", "cuda:0"),
-        (2, False, "cuda", "cuda"),
+        (2, False, "cuda", "cuda:0"),
         (2, False, "cuda:1", "cuda:1"),
         (2, True, "mps", "mps"),
         (2, True, "cpu", "cpu"),
@@ -48,3 +47,10 @@ def test_missing_device_is_refused(machine, num_cuda: int, mps: bool, name: str,
     with pytest.raises(InvalidInput) as error:
         choose_device(name)
     assert str(error.value) == f"device {name}: not on this machine, which has {available} (or auto)"
+
+
+def test_the_cpu_is_chosen_without_a_look_at_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That look may start CUDA, which no forked seed survives."""
+    for name in ("device_count", "is_available", "init"):
+        monkeypatch.setattr(torch.cuda, name, lambda: pytest.fail("asked for GPUs"))
+    assert choose_device("cpu") == torch.device("cpu")

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from ablation.training.backend import prepare
 from ablation.training.capture import captured_step, optimizer_tensors, warm_up
 from ablation.training.loop import load_data, new_run
 from ablation.training.step import eager_step
@@ -35,12 +36,36 @@ def test_warm_up_leaves_no_trace(variant, variant_params, train_split, val_split
         assert torch.equal(cold, warmed)
 
 
+def test_warm_up_that_fails_half_way_leaves_no_trace(variant_params, train_split, val_split, normalization) -> None:
+    """Then the training goes on without a graph, from where it was."""
+    params = variant_params("simple_nn_bn")
+    data = load_data(train_split, val_split, normalization, params, CPU)
+    plan, run, sums = plan_of(params, 1, 16), new_run(params, 0, data), torch.zeros(3)
+    step = eager_step(run.model, run.optimizer, params, data.train_images, data.train_labels, normalization, sums)
+    num_steps = 0
+
+    def fails(plan: torch.Tensor) -> None:
+        nonlocal num_steps
+        num_steps += 1
+        step(plan)
+        if num_steps == 2:
+            raise RuntimeError("no step in a capture")
+
+    tensors = list(run.model.state_dict(keep_vars=True).values())
+    before = [t.clone() for t in tensors]
+    with pytest.raises(RuntimeError, match="no step in a capture"):
+        warm_up(fails, plan, lambda: [*tensors, *optimizer_tensors(run.optimizer), sums])
+    assert all(torch.equal(*pair) for pair in zip(tensors, before, strict=True))
+    momenta = optimizer_tensors(run.optimizer)
+    assert momenta and not any(t.any() for t in [*momenta, sums])
+
+
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("variant", ["simple_nn_bn", "adam", "dropout", "resnet20", "speedrun"])
 def test_captured_steps_equal_eager_ones(variant, variant_params, train_split, val_split, normalization) -> None:
-    device = torch.device("cuda")
     params = variant_params(variant, device="cuda", precision="fp32")
+    device = prepare(params)
     data = load_data(train_split, val_split, normalization, params, device)
     plans = plan_of(params, 1, 100).to(device).split(16, dim=1)  # the last one is smaller
     results = []

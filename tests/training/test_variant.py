@@ -83,17 +83,18 @@ def test_an_edited_source_fails_the_stage_and_keeps_its_checkpoints(
     assert checkpoints(project)
 
 
+@pytest.mark.parametrize("function", ["load_data", "train_epochs"])
 def test_a_full_gpu_is_one_line_with_what_to_lower(
-    params: VariantParams, project: Path, monkeypatch: pytest.MonkeyPatch
+    params: VariantParams, project: Path, function: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fill(*arguments):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 90 GiB\nand advice")
 
-    monkeypatch.setattr(variant, "train_epochs", fill)
+    monkeypatch.setattr(variant, function, fill)
     with pytest.raises(InvalidInput) as caught:
         train(params, project)
     assert str(caught.value) == (
-        "test seed 0: out of GPU memory with batch_size 16; lower train.batch_size, or end what else uses the GPU"
+        "test: out of GPU memory with batch_size 16; lower train.batch_size, or end what else uses the GPU"
     )
 
 

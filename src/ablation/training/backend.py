@@ -18,6 +18,8 @@ def prepare(params: TrainParams) -> torch.device:
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
     device = choose_device(params.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # on which graphs are captured
     torch.set_num_threads(params.num_threads)
     # As use_deterministic_algorithms(..., warn_only=True), which would import the compiler for a second.
     torch.set_deterministic_debug_mode("warn" if params.deterministic else "default")

@@ -24,15 +24,17 @@ def captured_step(step: Step, model: nn.Module, optimizer: torch.optim.Optimizer
     graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
 
     def capture(plan: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor]:
-        static_plan = plan.clone()
-        stream = torch.cuda.Stream(device)
-        stream.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(stream):
-            warm_up(step, static_plan, state)
-        torch.cuda.current_stream(device).wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            step(static_plan)
+        static_plan, graph = plan.clone(), torch.cuda.CUDAGraph()
+        current, stream = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+        stream.wait_stream(current)
+        try:
+            with torch.cuda.stream(stream):
+                warm_up(step, static_plan, state)
+            with torch.cuda.graph(graph, stream=stream):
+                step(static_plan)
+        finally:
+            torch.cuda.set_stream(current)  # a capture that fails leaves its own
+            current.wait_stream(stream)
         return graph, static_plan
 
     capturable = True
@@ -65,12 +67,14 @@ def warm_up(step: Step, plan: Tensor, state: Callable[[], list[Tensor]]) -> None
     state: the tensors that a step changes: weights, buffers, optimizer state, sums.
     """
     before = {id(t): t.detach().clone() for t in state()}
-    with torch.random.fork_rng([plan.device] if plan.is_cuda else []):  # dropout draws from it
-        for _ in range(WARMUP_STEPS):
-            step(plan)
-    with torch.no_grad():
-        for t in state():
-            if id(t) in before:
-                t.copy_(before[id(t)])
-            else:
-                t.zero_()
+    try:
+        with torch.random.fork_rng([plan.device] if plan.is_cuda else []):  # dropout draws from it
+            for _ in range(WARMUP_STEPS):
+                step(plan)
+    finally:  # also where a step fails and the training goes on without a graph
+        with torch.no_grad():
+            for t in state():
+                if id(t) in before:
+                    t.copy_(before[id(t)])
+                else:
+                    t.zero_()

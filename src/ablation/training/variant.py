@@ -45,10 +45,16 @@ def train_variant(params: VariantParams, splits: Path, output: Path) -> None:
     with checkpoint.claimed(checkpoint.root() / identity) as folder:
         train, val = read_split(inputs[0]), read_split(inputs[1])
         normalization = Normalization.of(read_statistics(inputs[2]), train.images.shape[-1])
-        data = load_data(train, val, normalization, params, device)
-        compiler.join()  # before the fork, which no thread survives
-        at_a_time = num_processes(len(params.seeds), params.num_threads) if device.type == "cpu" else 1
-        run_seeds(functools.partial(train_seed, params, data, output, folder), params.seeds, at_a_time)
+        try:
+            data = load_data(train, val, normalization, params, device)
+            compiler.join()  # before the fork, which no thread survives
+            at_a_time = num_processes(len(params.seeds), params.num_threads) if device.type == "cpu" else 1
+            run_seeds(functools.partial(train_seed, params, data, output, folder), params.seeds, at_a_time)
+        except torch.OutOfMemoryError:
+            raise InvalidInput(
+                f"{params.variant}: out of GPU memory with batch_size {params.batch_size}; "
+                "lower train.batch_size, or end what else uses the GPU"
+            ) from None
         if _digest(sources) != code:
             raise InvalidInput(
                 "a source file changed while this stage ran, so its results have no known code; run it again"
@@ -59,29 +65,23 @@ def train_seed(params: VariantParams, data: Data, output: Path, checkpoints: Pat
     """Train one seed to its end and write what it leaves behind."""
     torch.set_num_threads(params.num_threads)
     name = f"seed-{seed}"
-    try:
-        run = new_run(params, seed, data)
-        curves = Curves(output / "metrics" / name, output / "timing" / name)
-        _resume(run, curves, checkpoints / name)
-        if run.epochs:
-            print(f"{params.variant} seed {seed} goes on after epoch {len(run.epochs)}", flush=True)
-        saved, save_seconds = time.monotonic(), 0.0
-        for epoch in train_epochs(run, params, seed, data):
-            curves.log(epoch)
-            _print_epoch(params, seed, epoch)
-            start = time.monotonic()
-            due = epoch.number % params.checkpoint_every_epochs == 0
-            if due and save_seconds <= CHECKPOINT_SHARE * (start - saved):
-                checkpoint.save(checkpoints / name, epoch.number, run.state())
-                saved = time.monotonic()
-                save_seconds = saved - start
-        checkpoint.save(checkpoints / name, len(run.epochs), run.state())
-        curves.close()
-    except torch.OutOfMemoryError:
-        raise InvalidInput(
-            f"{params.variant} seed {seed}: out of GPU memory with batch_size {params.batch_size}; "
-            "lower train.batch_size, or end what else uses the GPU"
-        ) from None
+    run = new_run(params, seed, data)
+    curves = Curves(output / "metrics" / name, output / "timing" / name)
+    _resume(run, curves, checkpoints / name)
+    if run.epochs:
+        print(f"{params.variant} seed {seed} goes on after epoch {len(run.epochs)}", flush=True)
+    saved, save_seconds = time.monotonic(), 0.0
+    for epoch in train_epochs(run, params, seed, data):
+        curves.log(epoch)
+        _print_epoch(params, seed, epoch)
+        start = time.monotonic()
+        due = epoch.number % params.checkpoint_every_epochs == 0
+        if due and save_seconds <= CHECKPOINT_SHARE * (start - saved):
+            checkpoint.save(checkpoints / name, epoch.number, run.state())
+            saved = time.monotonic()
+            save_seconds = saved - start
+    checkpoint.save(checkpoints / name, len(run.epochs), run.state())
+    curves.close()
     run.model.load_state_dict(run.best_weights)
     save_weights(output / "weights" / f"{name}.safetensors", run.model, params.model, seed)
     write_json(output / "metrics" / name / "gradients.json", _gradients(run))
