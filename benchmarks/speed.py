@@ -28,11 +28,19 @@ class Setting:
     def threads(self) -> list[int]:
         return [1, 2] if self.device == "cpu" else [1]
 
+    @property
+    def epochs(self) -> int:
+        """Of a measurement that a start is part of: on a CPU that of processes, on CUDA the capture of a graph."""
+        return 1 if self.device == "cpu" else 10
+
 
 def training(setting: Setting, variant: str, ours: int, theirs: int) -> tuple[Results, list[str]]:
-    """Training images/s of everybody; `ours` and `theirs` are images of one measurement. Also the DataLoader loops."""
-    own = setting.arguments(variant=variant, num_images=ours)
-    long = {**own, "num_images": min(4 * ours, ALL_IMAGES), "epochs": 1}  # beside the start of two processes
+    """Training images/s of everybody; `ours` and `theirs` are images of one measurement. Also the DataLoader loops.
+
+    On CUDA ours are all images.
+    """
+    own = setting.arguments(variant=variant, num_images=ours if setting.device == "cpu" else ALL_IMAGES)
+    long = {**own, "num_images": min(8 * ours, ALL_IMAGES), "epochs": setting.epochs}
     other = setting.arguments(variant=variant, num_images=theirs)
     loops = [
         Contender(
@@ -89,7 +97,7 @@ def augmentation(setting: Setting) -> Results:
 
 def seeds(setting: Setting) -> Results:
     """Total images/s of 1 to 4 seeds of one variant, the start of their processes included."""
-    arguments = setting.arguments(variant="simple_nn_aug", num_images=15_000, num_threads=1, epochs=1)
+    arguments = setting.arguments(variant="simple_nn_aug", num_images=15_000, num_threads=1, epochs=setting.epochs)
     return measure(
         [
             Contender(f"{n} seed{'s' * (n > 1)}", "ours_seeds", {**arguments, "num_seeds": n}, as_stage=True)
