@@ -13,8 +13,7 @@ def prepare(params: TrainParams) -> torch.device:
     """Choose the device and set threads, determinism and precision for this process, before any tensor work.
 
     Deterministic: every operation has one result, bit for bit, on the same device. cuDNN then picks among deterministic
-    algorithms without timing them. The backward pass of max-pooling is warned of in general; with windows that do not
-    overlap, as in all networks here, each of its sums has one term.
+    algorithms without timing them. Max-pooling is deterministic as its windows do not overlap in any network here.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
     device = choose_device(params.device)
@@ -26,7 +25,7 @@ def prepare(params: TrainParams) -> torch.device:
     # Else every new tensor is filled before it is written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not params.deterministic
-    warnings.filterwarnings("ignore", message=".*max_pool2d_with_indices_backward_cuda.*")
+    warnings.filterwarnings("ignore", message=".*capturable=True.*")  # Adam's, in the steps before a graph's capture
     tf32 = params.precision == "tf32" and device.type == "cuda"
     torch.backends.cuda.matmul.allow_tf32 = tf32
     torch.backends.cudnn.allow_tf32 = tf32
