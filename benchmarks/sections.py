@@ -1,14 +1,17 @@
 """One function per section of the report: measure, and put into words what came out."""
 
+import json
 import statistics
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks import pipeline, speed
-from benchmarks.harness import Results, best, comparison, number, ratio, table
+from benchmarks.harness import PROJECT, Results, best, comparison, environment, number, ratio, stage_command, table
 
 TRAIN_IMAGES = {"simple_nn_aug": (15_000, 6_400), "resnet20": (1_280, 1_280)}  # of one measurement: ours, theirs
+NUM_OPERATIONS = 10  # of each network in the profile
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,35 @@ def peaks(report: Report) -> None:
     report.add("Share of the machine's measured peak", shares)
 
 
+def profile(report: Report) -> None:
+    """Of an eager step on one thread; the largest operations of either network."""
+    steps = {}
+    for title, variant in (("SimpleNN", "simple_nn_aug"), ("ResNet-20", "resnet20")):
+        arguments = report.setting.arguments(variant=variant, num_images=1_280, num_threads=1)
+        command = [*stage_command(), "-m", "benchmarks.profile", json.dumps(arguments)]
+        out = subprocess.run(command, cwd=PROJECT, env=environment(), check=True, stdout=subprocess.PIPE, text=True)
+        steps[title] = json.loads(out.stdout)
+    report.add("A training step of 128 images by operation, one thread", profile_table(steps))
+
+
+def profile_table(steps: dict[str, dict[str, float]]) -> str:
+    """Network -> operation -> milliseconds of a step, as one table; small operations are summed."""
+    largest = {name for times in steps.values() for name in sorted(times, key=lambda n: -times[n])[:NUM_OPERATIONS]}
+    totals = {title: sum(times.values()) for title, times in steps.items()}
+    columns = {
+        title: {name: times.get(name, 0.0) for name in largest}
+        | {"all others": sum(time for name, time in times.items() if name not in largest), "sum": totals[title]}
+        for title, times in steps.items()
+    }
+    first = next(iter(steps))
+    names = [*sorted(largest, key=lambda name: -columns[first][name]), "all others", "sum"]
+    cells = [
+        [f"{columns[title][name]:.2f} ms ({columns[title][name] / totals[title]:.0%})" for title in steps]
+        for name in names
+    ]
+    return table(["", *steps], [[name.removeprefix("aten::"), *row] for name, row in zip(names, cells, strict=True)])
+
+
 def start(report: Report) -> None:
     setting = report.setting
     times = pipeline.train_stage(setting.splits, setting.device, report.folder / "start", setting.rounds)
@@ -136,5 +168,6 @@ def demo(report: Report) -> None:
 
 
 GROUPS: dict[str, Callable[[Report], None]] = {
-    group.__name__: group for group in (simple_nn, resnet20, augmentation, peaks, seeds, costs, start, dvc, demo)
+    group.__name__: group
+    for group in (simple_nn, resnet20, augmentation, peaks, profile, seeds, costs, start, dvc, demo)
 }

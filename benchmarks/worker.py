@@ -33,7 +33,7 @@ UNTIMED_BATCHES = 3  # of a DataLoader, while its workers start and its queue fi
 
 def ours(variant: str, splits: str, num_images: int, device: str, **overrides: int) -> Measure:
     """Training images/s of one seed, an epoch at a time."""
-    params, data = _prepared(variant, splits, num_images, device, **overrides)
+    params, data = prepared(variant, splits, num_images, device, **overrides)
     epochs = train_epochs(new_run(params, 0, data), params, 0, data)
     return lambda: next(epochs).images_per_second
 
@@ -44,7 +44,7 @@ def ours_seeds(
     """Images of all seeds per second of `run_seeds`: the start of its processes is in it."""
     import torch._dynamo  # noqa: F401 - as train_variant does before its fork
 
-    params, data = _prepared(variant, splits, num_images, device, **overrides, epochs=epochs)
+    params, data = prepared(variant, splits, num_images, device, **overrides, epochs=epochs)
     place = data.train_labels.device
     at_a_time = num_processes(num_seeds, params.num_threads) if place.type == "cpu" else 1
 
@@ -60,7 +60,8 @@ def ours_seeds(
     return measure
 
 
-def _prepared(variant: str, splits: str, num_images: int, device: str, **overrides: int) -> tuple[VariantParams, Data]:
+def prepared(variant: str, splits: str, num_images: int, device: str, **overrides: int) -> tuple[VariantParams, Data]:
+    """Settings and data of a variant on its first `num_images` training images; this process is set up for it."""
     settings = resolve("params.yaml")[1][variant].model_dump() | {"device": device, "epochs": 10_000} | overrides
     params = VariantParams.parse(settings, "benchmark")
     place = prepare(params)

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import harness, pipeline
+from benchmarks import harness, pipeline, sections
 from benchmarks.harness import Contender
 from benchmarks.run import BEGIN, END, replace_measured
 from benchmarks.sections import Target
@@ -34,6 +34,19 @@ def test_a_target_is_met_at_its_bound() -> None:
     assert Target("speed", 6.0, 6, True, "×").row == ["speed", "≥ 6×", "6.00×", "met"]
     assert Target("speed", 5.99, 6, True, "×").row == ["speed", "≥ 6×", "5.99×", "missed"]
     assert Target("cost", 5.01, 5, False, " s").row == ["cost", "≤ 5 s", "5.01 s", "missed"]
+
+
+def test_profile_names_the_largest_operations_of_either_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sections, "NUM_OPERATIONS", 1)
+    steps = {"A": {"aten::mm": 6.0, "aten::add": 3.0, "aten::relu": 1.0}, "B": {"aten::add": 15.0, "aten::relu": 5.0}}
+    assert sections.profile_table(steps).splitlines() == [
+        "|            |               A |               B |",
+        "|:-----------|----------------:|----------------:|",
+        "| mm         |   6.00 ms (60%) |    0.00 ms (0%) |",
+        "| add        |   3.00 ms (30%) |  15.00 ms (75%) |",
+        "| all others |   1.00 ms (10%) |   5.00 ms (25%) |",
+        "| sum        | 10.00 ms (100%) | 20.00 ms (100%) |",
+    ]
 
 
 def test_only_what_stands_between_the_marks_is_replaced() -> None:
