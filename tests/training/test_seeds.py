@@ -81,9 +81,21 @@ run_seeds(train, [0, 1], 2)
         time.sleep(0.05)
 
 
-def test_one_seed_per_group_of_cores(monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("cores", "num_threads", "expected"),
+    [
+        (2, 1, {1: 1, 2: 2, 3: 3, 4: 4, 5: 3, 8: 4, 9: 3}),
+        (8, 1, {3: 3, 16: 16, 17: 9, 30: 15}),
+        (8, 4, {1: 1, 30: 2}),
+        (8, 16, {30: 1}),
+    ],
+)
+def test_seeds_at_a_time_keep_all_cores_busy(cores: int, num_threads: int, expected, monkeypatch) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    assert [num_processes(3, 1), num_processes(30, 1), num_processes(30, 4), num_processes(30, 16)] == [3, 8, 2, 1]
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    assert {n: num_processes(n, num_threads) for n in expected} == expected
+
+
+def test_one_seed_at_a_time_where_fork_is_unsafe(monkeypatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     assert num_processes(3, 1) == 1

@@ -1,6 +1,7 @@
 """The seeds of one variant: side by side on the cores of a CPU, one after the other on a GPU."""
 
 import ctypes
+import math
 import multiprocessing
 import os
 import signal
@@ -14,10 +15,18 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def num_processes(num_seeds: int, num_threads: int) -> int:
-    """How many seeds to train at a time on this CPU: one per `num_threads` cores; one where fork is unsafe."""
+    """How many seeds to train at a time on this CPU: all where that is at most two per core, else in equal parts.
+
+    Three seeds on two cores share them to the end; the third one alone would leave a core idle. The threads of a seed
+    wait for one another and share badly: with several, one seed per `num_threads` cores. One where fork is unsafe.
+    """
     if sys.platform != "linux":
         return 1
-    return max(1, min(num_seeds, len(os.sched_getaffinity(0)) // num_threads))
+    cores = len(os.sched_getaffinity(0))
+    if num_threads > 1:
+        return max(1, min(num_seeds, cores // num_threads))
+    rounds = math.ceil(num_seeds / (2 * cores))
+    return math.ceil(num_seeds / rounds)
 
 
 def run_seeds(train: Callable[[int], None], seeds: list[int], at_a_time: int) -> None:
