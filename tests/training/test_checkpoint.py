@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from ablation.common.errors import InvalidInput
 from ablation.training import checkpoint
 
 
@@ -91,29 +90,38 @@ def test_folder_is_removed_after_success_and_kept_after_failure(tmp_path: Path) 
     assert not (tmp_path / "a").exists()
 
 
-def test_a_folder_in_use_is_refused_with_the_process_that_holds_it(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(checkpoint, "LOCK_WAIT_SECONDS", 0)
+def test_a_folder_in_use_is_waited_for(tmp_path: Path, capsys) -> None:
+    hold = "import sys, time; from ablation.training import checkpoint; from pathlib import Path\n"
+    hold += "with checkpoint.claimed(Path(sys.argv[1])): print('held', flush=True); time.sleep(1)"
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(tmp_path / "a")], stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        with checkpoint.claimed(tmp_path / "a") as folder:
+            assert other.wait() == 0
+            assert (folder / "lock").read_text() == str(os.getpid())  # not the file that the other removed at its end
+    assert capsys.readouterr().err == f"note: process {other.pid} is training the same; waiting for its end\n"
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_killed_process_holds_no_folder(tmp_path: Path) -> None:
     hold = "import sys, time; from ablation.training import checkpoint; from pathlib import Path\n"
     hold += "with checkpoint.claimed(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     with subprocess.Popen(
         [sys.executable, "-c", hold, str(tmp_path / "a")], stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdout is not None and other.stdout.readline() == "held\n"
-        with pytest.raises(InvalidInput, match=f"^process {other.pid} is training the same; wait for it or end it$"):
-            try:
-                with checkpoint.claimed(tmp_path / "a"):
-                    pass
-            finally:
-                other.kill()
-    with checkpoint.claimed(tmp_path / "a"):
-        pass
+        other.kill()
+    with checkpoint.claimed(tmp_path / "a") as folder:
+        assert folder.is_dir()
 
 
-def test_abandoned_checkpoints_are_pruned_after_a_month(tmp_path: Path) -> None:
-    for name, age_days in (("old", 40), ("recent", 20)):
-        (tmp_path / name).mkdir()
+def test_abandoned_checkpoints_are_pruned_a_month_after_they_were_last_touched(tmp_path: Path) -> None:
+    now = time.time()
+    for name, lock_days, checkpoint_days in (("old", 50, 40), ("resumed", 20, 50), ("long", 50, 20)):
+        checkpoint.save(tmp_path / name / "seed-0", 1, state(1))
         (tmp_path / name / "lock").touch()
-        then = time.time() - age_days * 24 * 3600
-        os.utime(tmp_path / name, (then, then))
+        for path, days in (("", 60), ("lock", lock_days), ("seed-0/epoch-000001.pt", checkpoint_days), ("seed-0", 60)):
+            os.utime(tmp_path / name / path, (now - days * 24 * 3600,) * 2)
     with checkpoint.claimed(tmp_path / "mine"):
-        assert sorted(p.name for p in tmp_path.iterdir()) == ["mine", "recent"]
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["long", "mine", "resumed"]

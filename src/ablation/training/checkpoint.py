@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import io
+import math
 import os
 import shutil
 import sys
@@ -10,16 +11,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 
-from ablation.common.errors import InvalidInput
 from ablation.common.files import write_bytes
 
 KEPT = 2  # newest checkpoints of a seed; the older one serves where the newer is damaged
 MAX_AGE_SECONDS = 30 * 24 * 3600  # abandoned runs are pruned after that
-LOCK_WAIT_SECONDS = 10
 DIGEST_BYTES = 32
 
 
@@ -43,12 +42,10 @@ def key(settings: dict[str, Any], files: list[Path]) -> str:
 def claimed(folder: Path) -> Iterator[Path]:
     """Hold `folder` for this process and those it forks; removed when the block ends well, kept when it does not.
 
-    Raises InvalidInput where another process holds it.
+    Waits, with a note, while another process holds it: experiments that run at the same time may share a run.
     """
     prune(folder.parent)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a+") as lock:
-        _acquire(lock.fileno(), folder)
+    with _locked(folder) as lock:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
@@ -56,23 +53,27 @@ def claimed(folder: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _acquire(descriptor: int, folder: Path) -> None:
-    deadline = time.monotonic() + LOCK_WAIT_SECONDS
+def _locked(folder: Path) -> TextIO:
     while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("a+")
         try:
-            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() > deadline:
-                holder = (folder / "lock").read_text()
-                raise InvalidInput(f"process {holder} is training the same; wait for it or end it") from None
-            time.sleep(0.2)
+            holder = (folder / "lock").read_text()
+            print(f"note: process {holder} is training the same; waiting for its end", file=sys.stderr)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if os.fstat(lock.fileno()).st_nlink:
+            return lock
+        lock.close()  # its holder has come to its end and removed it
 
 
 def prune(folder: Path) -> None:
     """Remove the checkpoints in `folder` that no run has touched for a month."""
-    for old in folder.glob("*/lock"):
-        if time.time() - old.parent.stat().st_mtime > MAX_AGE_SECONDS:
-            shutil.rmtree(old.parent, ignore_errors=True)
+    for lock in folder.glob("*/lock"):
+        newest = max((path.stat().st_mtime for path in lock.parent.rglob("*")), default=math.inf)
+        if time.time() - newest > MAX_AGE_SECONDS:
+            shutil.rmtree(lock.parent, ignore_errors=True)
 
 
 def save(folder: Path, epoch: int, state: dict[str, Any]) -> None:

@@ -41,7 +41,8 @@ def train_variant(params: VariantParams, splits: Path, output: Path) -> None:
     compiler = threading.Thread(target=importlib.import_module, args=("torch._dynamo",))
     compiler.start()
     inputs = [splits / name for name in ("train.safetensors", "val.safetensors", "statistics.json")]
-    identity = checkpoint.key({**params.model_dump(exclude={"seeds"}), "on": describe(device)}, [*sources, *inputs])
+    settings = params.model_dump(exclude={"seeds", "checkpoint_every_epochs"})  # they change nothing of a seed's run
+    identity = checkpoint.key({**settings, "on": describe(device)}, [*sources, *inputs])
     with checkpoint.claimed(checkpoint.root() / identity) as folder:
         train, val = read_split(inputs[0]), read_split(inputs[1])
         normalization = Normalization.of(read_statistics(inputs[2]), train.images.shape[-1])
