@@ -1,3 +1,4 @@
+import time
 from dataclasses import replace
 
 import pytest
@@ -5,7 +6,7 @@ import torch
 
 from ablation.models.speedrun import patch_covariance, whitening_filters
 from ablation.training import loop
-from ablation.training.backend import prepare
+from ablation.training.backend import epoch_clock, prepare
 from ablation.training.loop import load_data, new_run, train_epochs, validate
 from ablation.training.randomness import epoch_plan
 from tests.training.conftest import STATISTICS
@@ -148,3 +149,15 @@ def test_bf16_computes_in_bfloat16(variant_params, train_split, val_split, norma
     exact = run_to_end(variant_params("simple_nn"), 0, data).epochs[-1].train_loss
     assert run_to_end(params, 0, data).epochs[-1].train_loss == pytest.approx(exact, rel=0.02)
     assert run_to_end(params, 0, data).epochs[-1].train_loss != exact
+
+
+def test_a_seed_on_one_thread_is_timed_by_its_own_work(variant_params, monkeypatch) -> None:
+    prepare(variant_params(num_threads=1))
+    clock, start, wall = epoch_clock(CPU), epoch_clock(CPU)(), time.perf_counter()
+    time.sleep(0.2)  # as while other seeds have the core
+    assert clock() - start < 0.1 < time.perf_counter() - wall
+    torch.set_num_threads(2)
+    try:
+        assert epoch_clock(CPU) is time.perf_counter
+    finally:
+        torch.set_num_threads(1)

@@ -122,9 +122,10 @@ compares with published CIFAR-10 results.</p>{% endif %}
 </tbody></table></div>
 
 <h2>The ablation</h2>
-<p class="soft">Best test accuracy first; a click on a heading sorts. Accuracy: mean ± 95 % confidence interval over n
-seeds, each with the weights of its best validation epoch, which is why the validation accuracy flatters. Gap: training
-minus validation accuracy at that epoch. Multiply-adds: forward pass of one image. Seconds: training of one seed.</p>
+<p class="soft">Best validation accuracy first; a click on a heading sorts. Accuracy: mean ± 95 % confidence interval
+over n seeds, each with the weights of its best validation epoch, which is why the validation accuracy flatters. Gap:
+training minus validation accuracy, of the same weights. Multiply-adds: forward pass of one image. Seconds: training of
+one seed, on a CPU processor time.</p>
 <table class="sortable" id="ablation-table">
 <thead><tr><th>variant</th>
 {%- for name in columns %}<th class="number">{{ name }}</th>{% endfor %}</tr></thead>
@@ -213,7 +214,7 @@ test accuracy of these very networks, with a 95 % interval over images.</p>
 {{ figure("mistakes") }}
 
 <h2>Diagnostics</h2>
-<p class="soft">Best test accuracy first; mean over seeds ± standard deviation.</p>
+<p class="soft">Best validation accuracy first; mean over seeds ± standard deviation.</p>
 <table class="sortable" id="diagnostic-table">
 <thead><tr><th>variant</th>
 {%- for measure in measures %}<th class="number">{{ measure.heading }}</th>{% endfor %}</tr></thead>

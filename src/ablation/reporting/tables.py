@@ -13,7 +13,8 @@ SWEEP_COLUMNS = ["sweep", "title", "setting", "value", "position", "variant", "s
 SWEEP_COLUMNS += ["val_accuracy", "test_accuracy", "diverged_epoch"]
 LEGEND = """
 Accuracy: mean ± standard deviation over n seeds, each with the weights of its best validation epoch, which is why the
-validation accuracy flatters. Multiply-adds: forward pass of one image. Seconds: training of one seed, mean over seeds.
+validation accuracy flatters. Multiply-adds: forward pass of one image. Seconds: training of one seed, mean over seeds;
+on a CPU processor time.
 """
 
 
@@ -41,9 +42,8 @@ def metrics(runs: pd.DataFrame) -> dict[str, Any]:
 
 
 def with_num_images(runs: pd.DataFrame, num_images: Mapping[str, int]) -> pd.DataFrame:
-    """results/ablation.csv: `runs` and of how many val and test images its accuracies are, where that is known."""
-    sizes = {f"{split}_images": num_images.get(f"{split}_accuracy") for split in ("val", "test")}
-    return runs.assign(**sizes).astype(dict.fromkeys(sizes, "Int64"))
+    """results/ablation.csv: `runs` and of how many images its accuracies are."""
+    return runs.assign(**{f"{split}_images": num_images[f"{split}_accuracy"] for split in ("train", "val", "test")})
 
 
 def markdown(runs: pd.DataFrame, label: str) -> str:

@@ -1,7 +1,6 @@
 """Training one seed of one variant, from its first batch to its last epoch or its divergence."""
 
 import math
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from ablation.data.augmentation import AUGMENTATIONS, CROP_FLIP, unaugmented, wi
 from ablation.data.splits import Normalization, Split, channels_last
 from ablation.models.build import build_model
 from ablation.models.speedrun import SpeedrunNet
+from ablation.training.backend import epoch_clock
 from ablation.training.capture import captured_step
 from ablation.training.optimization import build_optimizer, learning_rate, set_learning_rate
 from ablation.training.params import TrainParams
@@ -45,7 +45,7 @@ class Epoch:
     val_loss: float
     val_accuracy: float
     lr: float  # of the first step
-    seconds: float  # of training, without validation
+    seconds: float  # of training, without validation, by backend.epoch_clock
     images_per_second: float
     gradient_norms: list[float]  # of the first batch before its step, in the order of step.weight_layers
 
@@ -118,6 +118,7 @@ def new_run(params: TrainParams, seed: int, data: Data) -> Run:
 def train_epochs(run: Run, params: TrainParams, seed: int, data: Data) -> Iterator[Epoch]:
     """Train on from where `run` stands, yielding each finished epoch, to the last or to a loss that is not finite."""
     device = data.train_labels.device
+    clock = epoch_clock(device)
     sums = torch.zeros(3, device=device)
     step = eager_step(run.model, run.optimizer, params, data.train_images, data.train_labels, data.normalization, sums)
     if device.type == "cuda":
@@ -137,7 +138,7 @@ def train_epochs(run: Run, params: TrainParams, seed: int, data: Data) -> Iterat
         run.model.train()
         sums.zero_()
         lr = None
-        start = time.perf_counter()
+        start = clock()
         for i, batch in enumerate(plan.split(params.batch_size, dim=1)):
             step_lr = learning_rate(params, (number - 1) * num_steps + i, params.epochs * num_steps)
             if step_lr != lr:
@@ -146,7 +147,7 @@ def train_epochs(run: Run, params: TrainParams, seed: int, data: Data) -> Iterat
             if run.first_batch_loss is None:
                 run.first_batch_loss = sums[0].item() / batch.shape[1]
         train_loss, train_accuracy, square = (total / num_images for total in sums.tolist())  # waits for the device
-        seconds = time.perf_counter() - start
+        seconds = clock() - start
         val_loss, val_accuracy = validate(run.model, params, data)
         run.epochs.append(
             Epoch(
