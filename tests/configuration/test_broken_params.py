@@ -191,6 +191,10 @@ NAMES_AND_SEEDS = [
     ({"study": ["lr_0.1"]}, f"study.0: 'lr_0.1' {NAME_PATTERN}"),
     ({"study": ["simple_nn", "l1", "simple_nn"]}, "study: 'simple_nn' is named twice; each may be named once"),
     ({"variants.the best": {}}, f"variants: the name 'the best' {NAME_PATTERN}"),
+    (
+        {"aggregate.sweeps.l2/all": {"title": "L2", "setting": "weight_decay", "variants": ["l2_0"]}},
+        f"aggregate.sweeps.l2/all: the name 'l2/all' {NAME_PATTERN}",
+    ),
     ({"seeds": []}, "seeds: [] must have at least 1 item"),
     ({"seeds": [0, 1, 0]}, "seeds: 0 is named twice; each may be named once"),
     ({"seeds": [0, -1]}, "seeds.1: -1 must be greater than or equal to 0"),

@@ -148,7 +148,9 @@ def _measure(
     verdict: verdicts.Verdict = "undecided"
     if params.metric in COUNTS:
         assert all(np.ptp(sample) == 0 for sample in samples)
-        design, verdict = "count", "supported" if low < np.mean(values) - np.mean(others) < high else "contradicted"
+        change = np.mean(values) - np.mean(others)
+        allowed = low <= change <= high and (change != 0 or params.claim.name not in ("higher", "lower"))
+        design, verdict = "count", "supported" if allowed else "contradicted"
     elif min(map(len, samples)) > 1:
         estimated = welch(values, others, resolution) if design == "welch" else paired(samples[0], resolution)
         difference = estimated if estimated.standard_error > 0 else None

@@ -6,6 +6,8 @@ from pydantic import Field, model_validator
 
 from ablation.common.settings import Settings
 
+Name = Annotated[str, Field(pattern="^[A-Za-z0-9_][A-Za-z0-9_-]*$")]  # of files, and in DVC's params paths: no dot
+
 
 class SweepParams(Settings):
     """One line of a sweep figure: accuracy of `variants` against the setting in which they differ."""
@@ -93,7 +95,7 @@ class ComparisonParams(Settings):
 class AggregateParams(Settings):
     """The section `aggregate` of params.yaml."""
 
-    sweeps: dict[str, SweepParams]
+    sweeps: dict[Name, SweepParams]
     comparisons: dict[str, ComparisonParams]
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from ablation.analysis.params import AggregateParams, ReportParams
+from ablation.analysis.params import AggregateParams, Name, ReportParams
 from ablation.common.errors import InvalidInput
 from ablation.common.files import write_yaml
 from ablation.common.settings import Settings, nearest, read_yaml
@@ -13,17 +13,15 @@ from ablation.data.params import DataParams, DownloadParams, NormalizeParams
 from ablation.evaluation.params import EvaluateParams
 from ablation.training.params import Seed, TrainParams, VariantParams
 
-VariantName = Annotated[str, Field(pattern="^[A-Za-z0-9_][A-Za-z0-9_-]*$")]  # a dot would break DVC's params paths
-
 
 class StudyParams(Settings):
     """params.yaml."""
 
     data: DataParams
     seeds: Annotated[list[Seed], Field(min_length=1)]
-    study: Annotated[list[VariantName], Field(min_length=1)]
+    study: Annotated[list[Name], Field(min_length=1)]
     train: TrainParams
-    variants: dict[VariantName, dict[str, Any]]
+    variants: dict[Name, dict[str, Any]]
     evaluate: EvaluateParams
     aggregate: AggregateParams
 
