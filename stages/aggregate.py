@@ -7,7 +7,7 @@ from ablation.analysis.comparisons import compare
 from ablation.analysis.layers import read_layers
 from ablation.analysis.params import ReportParams
 from ablation.analysis.predictions import read_predictions
-from ablation.analysis.runs import read_study
+from ablation.analysis.runs import read_num_images, read_study
 from ablation.common.errors import run
 from ablation.common.files import write_json, write_text
 from ablation.reporting import answer, comparison_tables, figures, page, provenance, statements, style, tables
@@ -17,8 +17,8 @@ def main() -> None:
     params = ReportParams.read("configs/aggregate.yaml")
     results = Path("results")
     runs, curves = read_study(params, Path("runs"))
-    correct, num_images = read_predictions(params, Path("runs"))
-    compared = compare(params.comparisons, runs, correct, num_images)
+    num_images = read_num_images(params, Path("runs"))
+    compared = compare(params.comparisons, runs, read_predictions(params, Path("runs")), num_images)
     classes, layers = read_classes(params, Path("runs")), read_layers(params, Path("runs"))
     points = tables.sweep_points(params, runs)
     origin = provenance.provenance()

@@ -1,4 +1,4 @@
-"""Stage evaluate: a variant's weights -> metrics, predictions, confusion on val and test. Nothing else reads test."""
+"""Stage evaluate: a variant's weights -> metrics, predictions, confusion. Nothing else reads the split test."""
 
 import sys
 from pathlib import Path
@@ -29,28 +29,30 @@ def main() -> None:
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.allow_tf32 = False
     statistics = read_statistics(Path("data/splits/statistics.json"))
-    splits = {name: read_split(Path("data/splits", f"{name}.safetensors")) for name in ("val", "test")}
+    splits = {name: read_split(Path("data/splits", f"{name}.safetensors")) for name in ("train", "val", "test")}
 
     metrics, diagnostics, tables = [], [], []
     for seed, path in weights.items():
         model = load_weights(path).to(device).to(memory_format=torch.channels_last)
         with ActiveUnits(model) as units:
             logits = {"val": predict(model, splits["val"].images, statistics, params.batch_size)}
-        logits["test"] = predict(model, splits["test"].images, statistics, params.batch_size)
-        tables += [predictions_table(seed, name, splits[name].labels, logits[name]) for name in splits]
+        for name in ("train", "test"):
+            logits[name] = predict(model, splits[name].images, statistics, params.batch_size)
+        tables += [predictions_table(seed, name, splits[name].labels, logits[name]) for name in ("val", "test")]
         of = {name: classification_metrics(splits[name].labels, logits[name], statistics.classes) for name in splits}
         metrics.append({"seed": seed, **of})
-        batch = splits["val"].images[: params.batch_size]
-        inside = diagnose(model, units, logits["val"], batch, statistics)
+        inside = diagnose(model, units, logits["val"], splits["val"].images, statistics)
         diagnostics.append({"seed": seed, **inside})
-        print(f"{variant} seed {seed}: accuracy val {of['val']['accuracy']:.2%}, test {of['test']['accuracy']:.2%}")
+        accuracies = ", ".join(f"{name} {figures['accuracy']:.2%}" for name, figures in of.items())
+        print(f"{variant} seed {seed}: accuracy {accuracies}")
 
     predictions = pd.concat(tables)
     on_test = predictions[predictions["split"] == "test"]
     confusion = confusion_table(on_test, statistics.classes)
     mistakes = confident_mistakes(on_test, splits["test"].images, statistics.classes)
     folder = Path("runs", variant, "evaluation")
-    write_json(folder / "metrics.json", {"seeds": metrics})
+    num_images = {name: len(split.labels) for name, split in splits.items()}
+    write_json(folder / "metrics.json", {"num_images": num_images, "seeds": metrics})
     write_json(folder / "diagnostics.json", {"seeds": diagnostics})
     write_json(folder / "mistakes.json", mistakes)
     write_text(folder / "predictions.csv", predictions.to_csv(index=False, float_format="%.6f", lineterminator="\n"))

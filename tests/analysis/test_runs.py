@@ -1,5 +1,6 @@
 """Reading the runs of a study: what is named is read, all of it and nothing else."""
 
+import json
 import math
 import statistics
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from ablation.analysis.runs import Spread, read_study, summarize
+from ablation.analysis.runs import Spread, read_num_images, read_study, summarize
 from ablation.common.errors import InvalidInput
 from tests.reporting.fake_study import DIVERGED, TEST, VAL, VARIANTS, write_run, write_study
 
@@ -32,14 +33,14 @@ def test_a_row_holds_the_figures_of_its_run(tmp_path: Path) -> None:
     assert row["val_accuracy"] == 0.64
     assert row["test_accuracy"] == 0.62
     assert row["val_loss"] == row["test_loss"] == 2.1 / 3
-    assert row["gap"] == pytest.approx(0.02)
+    assert row["gap"] == pytest.approx(0.03)
     assert (row["best_epoch"], row["epochs"]) == (3, 3)
     assert row["seconds"] == 6.0
     assert row["images_per_second"] == 1200.0
     assert (row["parameters"], row["multiply_adds"]) == (82_030, 1_120_000)
     assert (row["device"], row["precision"], row["torch"]) == ("cpu", "fp32", "2.14.1")
     assert pd.isna(row["diverged_epoch"])
-    assert row["train_accuracy"] == pytest.approx(0.66)
+    assert row["train_accuracy"] == pytest.approx(0.67)
     assert row["activation_bytes"] == 73_136
     assert row["instability"] == pytest.approx(0.3)  # of the last of three epochs
     assert row["epochs_to_converge"] == 2 and row["epochs_to_60"] == 2 and row["epochs_to_50"] == 1
@@ -119,6 +120,26 @@ def test_a_seed_that_was_not_evaluated_is_named(tmp_path: Path) -> None:
         read_study(params.model_copy(update={"seeds": [0, 1, 5]}), tmp_path / "runs")
 
     assert str(caught.value) == f"{path}: no seed 5; it has 0, 1; dvc repro evaluates it"
+
+
+def test_a_share_moves_in_steps_of_its_images(tmp_path: Path) -> None:
+    params = write_study(tmp_path)
+    path = tmp_path / "runs/simple_nn/evaluation/metrics.json"
+    for other in VARIANTS:
+        file = tmp_path / f"runs/{other}/evaluation/metrics.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"num_images": {"train": 9, "val": 8, "test": 7}}))
+
+    sizes = read_num_images(params, tmp_path / "runs")
+    assert sizes == {"train_accuracy": 9, "val_accuracy": 8, "gap": 8, "test_accuracy": 7}
+
+    other = path.parents[2] / "l2_0/evaluation/metrics.json"
+    other.write_text(json.dumps(json.loads(other.read_text()) | {"num_images": {"train": 9, "val": 8, "test": 6}}))
+    with pytest.raises(InvalidInput) as caught:
+        read_num_images(params, tmp_path / "runs")
+    assert str(caught.value) == (
+        f"{other}: accuracies on 9 train, 8 val, 6 test images do not compare with those on 9 train, 8 val, 7 test "
+        f"in {path}; dvc repro evaluates them again"
+    )
 
 
 def test_the_spread_is_the_standard_deviation_of_a_sample(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from ablation.models.weights import save_weights
 SCRIPT = str(Path(__file__).parents[2] / "stages" / "evaluate.py")
 PARAMS = SimpleNNParams(name="simple_nn", batch_norm=False, activation="relu", dropout=0.0)
 CLASSES = [f"class {k}" for k in range(10)]
-NUM_IMAGES = {"val": 20, "test": 35}
+NUM_IMAGES = {"train": 50, "val": 20, "test": 35}
 OUTPUTS = ["metrics.json", "diagnostics.json", "mistakes.json", "predictions.csv", "confusion.csv"]
 
 
@@ -34,7 +34,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         images = torch.randint(256, (num_images, 3, 32, 32), dtype=torch.uint8)
         write_split(Path(f"data/splits/{name}.safetensors"), images, torch.arange(num_images) % 10)
     statistics = Statistics((0.5, 0.5, 0.5), (0.25, 0.25, 0.25), CLASSES)
-    write_statistics(Path("data/splits/statistics.json"), statistics, {"train": 1, **NUM_IMAGES})
+    write_statistics(Path("data/splits/statistics.json"), statistics, NUM_IMAGES)
     write_yaml(Path("configs/evaluate.yaml"), {"batch_size": 16, "device": "cpu"})
     for seed in (2, 0, 10):
         torch.manual_seed(seed)
@@ -73,7 +73,9 @@ def test_outputs_agree_with_each_other(
     evaluate("small")
     folder = project / "runs/small/evaluation"
     assert sorted(path.name for path in folder.iterdir()) == sorted(OUTPUTS)
-    metrics = json.loads((folder / "metrics.json").read_text())["seeds"]
+    written = json.loads((folder / "metrics.json").read_text())
+    assert written["num_images"] == NUM_IMAGES
+    metrics = written["seeds"]
     predictions = pd.read_csv(folder / "predictions.csv")
     confusion = pd.read_csv(folder / "confusion.csv")
     lines = capsys.readouterr().out.splitlines()
@@ -81,15 +83,17 @@ def test_outputs_agree_with_each_other(
     assert [of["seed"] for of in metrics] == [0, 2, 10] and len(lines) == 3
     for of, line in zip(metrics, lines, strict=True):
         accuracies = []
-        for split, num_images in NUM_IMAGES.items():
+        for split in ("val", "test"):
+            num_images = NUM_IMAGES[split]
             rows = predictions[(predictions["seed"] == of["seed"]) & (predictions["split"] == split)]
             assert rows["index"].tolist() == list(range(num_images))
             assert rows["label"].tolist() == [i % 10 for i in range(num_images)]
             assert of[split]["accuracy"] == pytest.approx(accuracy_score(rows["label"], rows["prediction"]))
             recalls = (rows["prediction"] == rows["label"]).groupby(rows["label"]).mean()
             assert of[split]["per_class_accuracy"] == pytest.approx(dict(zip(CLASSES, recalls, strict=True)))
-            accuracies.append(f"{100 * of[split]['accuracy']:.2f}%")
-        assert line == f"small seed {of['seed']}: accuracy val {accuracies[0]}, test {accuracies[1]}"
+            accuracies.append(f"{split} {100 * of[split]['accuracy']:.2f}%")
+        accuracies.insert(0, f"train {100 * of['train']['accuracy']:.2f}%")
+        assert line == f"small seed {of['seed']}: accuracy {', '.join(accuracies)}"
 
     assert confusion.columns.tolist() == ["label", "prediction", "count"] and len(confusion) == 100
     test = predictions[predictions["split"] == "test"]

@@ -9,7 +9,7 @@ from ablation.analysis.comparisons import compare
 from ablation.analysis.layers import read_layers
 from ablation.analysis.params import ReportParams
 from ablation.analysis.predictions import read_predictions
-from ablation.analysis.runs import read_study
+from ablation.analysis.runs import read_num_images, read_study
 from ablation.reporting import tables
 from ablation.reporting.page import Report, page
 from tests.reporting.fake_study import write_study
@@ -24,8 +24,8 @@ PROVENANCE = {
 
 def read_report(params: ReportParams, folder: Path) -> Report:
     runs, curves = read_study(params, folder)
-    correct, num_images = read_predictions(params, folder)
-    compared = compare(params.comparisons, runs, correct, num_images)
+    num_images = read_num_images(params, folder)
+    compared = compare(params.comparisons, runs, read_predictions(params, folder), num_images)
     points = tables.sweep_points(params, runs)
     classes, layers = read_classes(params, folder), read_layers(params, folder)
     return Report(params, runs, curves, points, classes, compared, num_images, layers, PROVENANCE)

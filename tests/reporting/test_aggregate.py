@@ -37,7 +37,8 @@ def test_every_output_of_the_stage_is_written(workspace: Path, capsys: pytest.Ca
         assert (workspace / path).exists(), path
     assert [str(path) for path in Path("results").iterdir() if str(path) not in stage["outs"] + stage["metrics"]] == []
     runs, curves = read_study(params, workspace / "runs")
-    for name, frame in (("ablation", runs.assign(val_images=100, test_images=100)), ("curves", curves)):
+    sizes = dict.fromkeys(["train_images", "val_images", "test_images"], 100)
+    for name, frame in (("ablation", runs.assign(**sizes)), ("curves", curves)):
         written = pd.read_csv(f"results/{name}.csv")
         assert list(written) == list(frame)
         assert written["variant"].to_list() == frame["variant"].to_list()

@@ -1,5 +1,6 @@
 """The comparisons as tables: claims and effects in words, and nothing left out in silence."""
 
+import dataclasses
 from pathlib import Path
 from typing import get_args
 
@@ -9,7 +10,7 @@ import pytest
 from ablation.analysis.comparisons import Comparisons, compare
 from ablation.analysis.params import Metric, ReportParams
 from ablation.analysis.predictions import read_predictions
-from ablation.analysis.runs import read_study
+from ablation.analysis.runs import read_num_images, read_study
 from ablation.analysis.verdicts import RULE
 from ablation.reporting import comparison_tables
 from tests.reporting.fake_study import COMPARISONS, write_study
@@ -23,7 +24,8 @@ def params(tmp_path: Path) -> ReportParams:
 @pytest.fixture
 def compared(params: ReportParams, tmp_path: Path) -> Comparisons:
     runs = read_study(params, tmp_path / "runs").runs
-    return compare(params.comparisons, runs, *read_predictions(params, tmp_path / "runs"))
+    folder = tmp_path / "runs"
+    return compare(params.comparisons, runs, read_predictions(params, folder), read_num_images(params, folder))
 
 
 def cells(page: str) -> list[list[str]]:
@@ -71,6 +73,8 @@ def test_the_file_has_a_row_for_every_comparison_declared(params: ReportParams, 
 
     assert table["name"].to_list() == list(COMPARISONS)
     assert table["answer"].to_list() == [row[-1] for row in COMPARISONS.values()]
+    claimed = dict(zip(table["name"], table["claimed"], strict=True))
+    assert (claimed["skip_connections"], claimed["resnet20"]) == ("higher", "90.70 ± 1.00 %")
     last = table.iloc[-1]
     assert (last["variant"], last["claim"], last["note"]) == (
         *("simple_nn_bn_swish", "higher", "simple_nn_bn_swish is not in the study"),
@@ -90,6 +94,13 @@ def test_claims_in_words(params: ReportParams) -> None:
     assert words("val_accuracy", None, name="number", value=0.1028, tolerance=0.02) == "10.28 ± 2.00 %"
     assert words("epochs_to_converge", "simple_nn", name="at_most", value=3) == "at most +3.0 epochs"
     assert words("batch_norm_mean", None, name="at_most", value=0.1) == "at most 0.1000"
+
+
+def test_a_figure_with_a_bound_is_shown_as_it_is(compared: Comparisons) -> None:
+    figure = dataclasses.replace(compared.rows[0], metric="batch_norm_mean", baseline=None, claim="at_most")
+    figure = dataclasses.replace(figure, variant_mean=0.0425, difference=-0.0575, low=-0.06, high=-0.055)
+    assert comparison_tables.effect_text(figure) == "0.0425 [0.0400, 0.0450]"
+    assert comparison_tables.effect_text(dataclasses.replace(figure, baseline="b")) == "-0.0575 [-0.0600, -0.0550]"
 
 
 def test_every_metric_has_a_unit_and_is_a_column_of_the_runs(params: ReportParams, tmp_path: Path) -> None:

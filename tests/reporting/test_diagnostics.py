@@ -77,7 +77,7 @@ def test_the_table_of_a_study(report: Report) -> None:
     cells = table(report.runs)
 
     assert list(cells) == list(VARIANTS)
-    assert cells["simple_nn"]["train_accuracy"].text == "64.00 ± 2.00"
+    assert cells["simple_nn"]["train_accuracy"].text == "65.00 ± 2.00"
     assert cells["simple_nn"]["sparsity"].text == "2.00 ± 1.00"
     assert cells["lr_1e-0"]["sparsity"] == ("1.00", "1 of 3 seeds", 0.01)
     assert cells["resnet20"]["batch_norm_mean"].text == "0.2500"

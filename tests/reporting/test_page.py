@@ -15,6 +15,7 @@ from ablation.analysis.classes import Classes
 from ablation.analysis.comparisons import Comparisons
 from ablation.analysis.layers import Layers
 from ablation.reporting import cost, forest
+from ablation.reporting.comparison_tables import claim_texts
 from ablation.reporting.page import Report, page
 from tests.reporting.fake_study import COMPARISONS, TEST, VARIANTS
 
@@ -105,11 +106,11 @@ def test_what_was_run(html: str) -> None:
     facts = {row[0]: row[1] for row in Tables(html).rows["facts"]}
 
     assert facts["data"] == "digits, not official CIFAR-10"
-    assert facts["images"] == "100 validation, 100 test"
+    assert facts["images"] == "100 training, 100 validation, 100 test"
     assert facts["variants"] == "4: simple_nn, lr_1e-0, l2_0, resnet20"
     assert (facts["seeds"], facts["device"], facts["torch"]) == ("0, 1, 2", "cpu", "2.14.1")
     time = "1.1 minutes, the sum over 12 runs"  # 2 s an epoch: 3 x 3 x 6 + 6 + 4 + 2 = 66 s
-    assert facts["wall time of training"] == time
+    assert facts["time of training"] == time
     assert facts["commit"] == "1234567, with uncommitted changes in src"
     assert facts["committed"] == "2024-05-06 07:08:09 +0000"
     assert facts["settings changed"] == "seeds: [0] → [0, 1, 2]\ntrain.lr: absent → 0.1"
@@ -137,7 +138,7 @@ def test_the_ablation_has_a_row_per_variant_best_first(html: str) -> None:
 
     assert [row[0].partition("diverged")[0] for row in rows] == ["resnet20", "l2_0", "simple_nn", "lr_1e-0"]
     # 4.303 * 0.02 / sqrt 3 = 0.0497 for both
-    assert rows[2][1:] == ["60.00 ± 4.97", "62.00 ± 4.97", "3", "+2.00", "82,030", "1.12", "6.0", "1,200"]
+    assert rows[2][1:] == ["60.00 ± 4.97", "62.00 ± 4.97", "3", "+3.00", "82,030", "1.12", "6.0", "1,200"]
     assert rows[3][0] == "lr_1e-0diverged at epoch 1 (seed 2); diverged at epoch 2 (seed 1)"
 
 
@@ -222,7 +223,7 @@ def test_a_forest_plot_draws_effects_in_points_within_their_claims(report: Repor
     groups = forest.groups(report.compared.rows)
     assert [row.name for row in groups["forest_loss"]] == ["first_batch_loss"]
 
-    spec = forest.forest(groups["forest"], report.params.comparisons, "digits").to_dict()
+    spec = forest.forest(groups["forest"], claim_texts(report.params.comparisons), "digits").to_dict()
     rows = {row["name"]: row for part in spec["datasets"].values() for row in part if "name" in row}
     assert list(rows) == [row.name for row in groups["forest"]]
     skip = rows["skip_connections"]

@@ -1,6 +1,5 @@
 """What training and evaluation left on disk, as tidy tables: the variants and seeds of the study and no others."""
 
-import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,11 +20,14 @@ CURVES = {  # column -> what dvclive calls it
 }
 
 
+SPLITS = {"train_accuracy": "train", "val_accuracy": "val", "gap": "val", "test_accuracy": "test"}
+
+
 class Study(NamedTuple):
     """All runs of a study, in the order of `study` and `seeds`; what was not finite or never measured is NaN.
 
-    runs: one row per variant and seed. Losses and accuracies are those of the best weights; `train_accuracy` is the
-    running mean over their epoch and `gap` what it is above the val accuracy; `seconds` are those of all epochs,
+    runs: one row per variant and seed. Losses and accuracies are those of the best weights, on images as they are, not
+    augmented; `gap` is what the train accuracy is above the val accuracy; `seconds` are those of all epochs,
     `images_per_second` is the median epoch's. The measures of analysis/diagnostics.py are among them. Last come the
     settings in which the variants differ, as dotted paths.
     curves: one row per variant, seed and epoch (from 1).
@@ -70,7 +72,7 @@ def read_study(params: ReportParams, folder: Path) -> Study:
                 **diagnostics.of_gradients(_read_json(folder / variant / f"metrics/seed-{seed}/gradients.json")),
                 **diagnostics.of_network(inside[seed]),
             }
-            runs.append(_row(variant, seed, params.label, facts, curve, timing, evaluations[seed], measures))
+            runs.append(_row(variant, seed, params.label, facts, timing, evaluations[seed], measures))
             curve.insert(0, "variant", variant)
             curve.insert(1, "seed", seed)
             curve.insert(2, "data", params.label)
@@ -86,6 +88,23 @@ def read_study(params: ReportParams, folder: Path) -> Study:
     )
     columns = ["variant", "seed", "data", "epoch", *CURVES]
     return Study(_with_settings(table, params.variants), pd.concat(curves, ignore_index=True)[columns])
+
+
+def read_num_images(params: ReportParams, folder: Path) -> dict[str, int]:
+    """Metric -> images that it is a share of; a gap moves in steps of the validation set's.
+
+    Raises InvalidInput where two variants were evaluated on other data.
+    """
+    paths = [folder / variant / "evaluation/metrics.json" for variant in params.variants]
+    sizes = [_read_json(path)["num_images"] for path in paths]
+    for path, size in zip(paths, sizes, strict=True):
+        if size != sizes[0]:
+            told, first = (", ".join(f"{n:,} {split}" for split, n in of.items()) for of in (size, sizes[0]))
+            raise InvalidInput(
+                f"{path}: accuracies on {told} images do not compare with those on {first} in {paths[0]}; "
+                "dvc repro evaluates them again"
+            )
+    return {metric: sizes[0][split] for metric, split in SPLITS.items()}
 
 
 def summarize(runs: pd.DataFrame) -> dict[str, Summary]:
@@ -105,13 +124,10 @@ def _row(
     seed: int,
     label: str,
     facts: dict[str, Any],
-    curve: pd.DataFrame,
     timing: pd.DataFrame,
     evaluation: Any,
     measures: dict[str, float],
 ) -> dict[str, Any]:
-    train_accuracy = curve["train_accuracy"].get(facts["best_epoch"], math.nan)
-    gap = train_accuracy - curve["val_accuracy"].get(facts["best_epoch"], math.nan)
     return {
         "variant": variant,
         "seed": seed,
@@ -120,8 +136,8 @@ def _row(
         "test_accuracy": evaluation["test"]["accuracy"],
         "val_loss": evaluation["val"]["loss"],
         "test_loss": evaluation["test"]["loss"],
-        "train_accuracy": train_accuracy,
-        "gap": gap,
+        "train_accuracy": evaluation["train"]["accuracy"],
+        "gap": evaluation["train"]["accuracy"] - evaluation["val"]["accuracy"],
         "best_epoch": facts["best_epoch"],
         "epochs": facts["epochs"],
         "diverged_epoch": facts["diverged_epoch"],

@@ -13,6 +13,7 @@ from ablation.data.splits import Normalization, Statistics, channels_last
 
 ACTIVATIONS = {F.relu, F.leaky_relu, F.silu, F.gelu}
 NEAR_ZERO = 1e-3  # of the layer's largest weight
+NUM_BATCH_NORM_IMAGES = 250  # whatever the batch size of the evaluation, which must not change a result
 LOG10_EDGES = [i / 5 for i in range(-30, 1)]  # of the histogram of weights relative to their layer's largest
 
 
@@ -55,13 +56,13 @@ class ActiveUnits(TorchFunctionMode):
 
 
 def diagnose(
-    model: nn.Module, units: ActiveUnits, logits: Tensor, batch: Tensor, statistics: Statistics
+    model: nn.Module, units: ActiveUnits, logits: Tensor, images: Tensor, statistics: Statistics
 ) -> dict[str, Any]:
-    """All of it for one network; units and logits: of the val split; batch: uint8 [N, 3, 32, 32]."""
+    """All of it for one network; units, logits and images, uint8 [N, 3, 32, 32]: of the val split."""
     return {
         **weight_diagnostics(model),
         "dead_units": units.dead_share if logits.isfinite().all() else None,
-        "batch_norm": batch_norm_means(model, batch, statistics),
+        "batch_norm": batch_norm_means(model, images[:NUM_BATCH_NORM_IMAGES], statistics),
     }
 
 

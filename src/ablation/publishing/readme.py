@@ -16,7 +16,6 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ablation.analysis.comparisons import Comparison
-from ablation.analysis.params import ComparisonParams
 from ablation.common.errors import InvalidInput, run
 from ablation.common.files import read_json, write_bytes, write_file, write_text
 from ablation.reporting import answer, comparison_tables, forest, provenance, style, tables
@@ -28,7 +27,8 @@ FIGURE = "forest.png"
 SOURCE = "sha256 of comparisons.csv"  # in the figure's text: it was drawn from that very table
 LEGEND = """\
 Accuracy: mean ± 95 % confidence interval over n seeds, each with the weights of its best validation epoch, which is why
-the validation accuracy flatters. Multiply-adds: forward pass of one image. Seconds: training of one seed."""
+the validation accuracy flatters. Multiply-adds: forward pass of one image. Seconds: training of one seed, on a CPU
+processor time."""
 
 
 def main() -> None:
@@ -85,22 +85,6 @@ def read_comparisons(path: Path) -> list[Comparison]:
     ]
 
 
-def claim(row: Comparison) -> ComparisonParams:
-    """What was compared, from the bounds of what the claim allows: verdicts.claim_range the other way."""
-    low, high = row.claim_low, row.claim_high
-    reported = 0.0 if row.baseline is not None else row.variant_mean - row.difference
-    known: dict[str, Any] = {"name": row.claim}
-    if row.claim == "equal":
-        known["margin"] = high
-    elif row.claim == "at_most":
-        known["value"] = reported + (high or 0.0)
-    elif row.claim == "number":
-        assert low is not None and high is not None
-        known |= {"value": reported + (low + high) / 2, "tolerance": (high - low) / 2}
-    names = ("title", "family", "metric", "variant", "baseline")
-    return ComparisonParams.model_validate({name: getattr(row, name) for name in names} | {"claim": known})
-
-
 def draw(folder: Path) -> None:
     """The figure, from the tables in `folder`; none where no comparison of the plot was run."""
     path = folder / "comparisons.csv"
@@ -109,9 +93,10 @@ def draw(folder: Path) -> None:
         (folder / FIGURE).unlink(missing_ok=True)
         return
     label = str(pd.read_csv(folder / "ablation.csv")["data"].iloc[0])
-    buffer = io.BytesIO()
+    table, buffer = pd.read_csv(path), io.BytesIO()
+    claimed = dict(zip(table["name"], table["claimed"], strict=True))
     with style.every_row():
-        forest.forest(rows, {row.name: claim(row) for row in rows}, label).save(buffer, format="png", scale_factor=1.5)
+        forest.forest(rows, claimed, label).save(buffer, format="png", scale_factor=1.5)
     told = PngInfo()
     told.add_text(SOURCE, hashlib.sha256(path.read_bytes()).hexdigest())
     with Image.open(buffer) as picture:
@@ -121,7 +106,8 @@ def draw(folder: Path) -> None:
 def _origin(runs: pd.DataFrame, facts: dict[str, Any]) -> str:
     """How many runs on what, and how to make them again."""
     machine = ", ".join(f"{name} {' and '.join(map(str, runs[name].unique()))}" for name in ("device", "torch"))
-    said = f"{runs['variant'].nunique()} variants with {style.num_seeds(runs)} each; {machine}; "
+    said = f"{runs['variant'].nunique()} variants with {style.num_seeds(runs)} each, trained on "
+    said += f"{runs['train_images'].iloc[0]:,} images; {machine}; "
     said += f"{runs['seconds'].sum() / 60:,.0f} minutes of training, the sum over {len(runs)} runs."
     if "commit" in facts:
         dirty = f" with uncommitted changes in {', '.join(facts['uncommitted'])}" if facts["uncommitted"] else ""
@@ -138,8 +124,7 @@ def _accuracies(runs: pd.DataFrame) -> pd.DataFrame:
         first = mine.iloc[0]
 
         def accuracy(split: str, mine: pd.DataFrame = mine, first: "pd.Series[Any]" = first) -> str:
-            size = first[f"{split}_images"]
-            return answer.accuracy_text(mine[f"{split}_accuracy"], None if pd.isna(size) else int(size))
+            return answer.accuracy_text(mine[f"{split}_accuracy"], int(first[f"{split}_images"]))
 
         rows.append(
             {
@@ -181,7 +166,7 @@ def _figures(folder: Path) -> pd.DataFrame:
             means = [mean for mean in (row.variant_mean, row.baseline_mean) if mean is not None]
             cells |= {
                 "figure": comparison_tables.title_text(row),
-                "reported": comparison_tables.claim_text(claim(row)),
+                "reported": line["claimed"],
                 "measured": " against ".join(f"{scale * mean:,.{digits}f}" for mean in means),
                 "difference [95 %]": comparison_tables.effect_text(row),
                 "n": comparison_tables.seeds_text(row),

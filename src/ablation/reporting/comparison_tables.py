@@ -47,9 +47,9 @@ METRICS = {
     "images_per_second": Unit("images per second in training", 1, "images/s", 0),
 }
 LEGEND = """
-Effect: difference from the baseline or, where the study reports a figure of the variant alone, from that figure, with
-its 95 % confidence interval over n seeds; in percentage points or the unit named. p: after Holm's correction over the
-comparisons of its family.
+Effect: difference from the baseline or, where the study reports a figure of the variant alone, from that figure (where
+it sets a bound, the figure itself), with its 95 % confidence interval over n seeds; in percentage points or the unit
+named. p: after Holm's correction over the comparisons of its family.
 """
 
 
@@ -77,12 +77,23 @@ def claim_text(params: ComparisonParams) -> str:
     return words.strip()
 
 
+def claim_texts(comparisons: Mapping[str, ComparisonParams]) -> dict[str, str]:
+    """`claim_text` of each, by name."""
+    return {name: claim_text(params) for name, params in comparisons.items()}
+
+
 def effect_text(row: Comparison) -> str:
-    """Difference and interval, in points or with their unit; the difference alone where there is no interval."""
+    """Difference and interval, in points or with their unit; the difference alone where there is no interval.
+
+    Of a figure for which the study claims a bound, the figure and its own interval.
+    """
     _, scale, unit, digits = METRICS[row.metric]
-    effect = f"{scale * row.difference:+,.{digits}f}"
+    bounded = row.claim == "at_most" and row.baseline is None
+    sign, shift = ("", row.variant_mean - row.difference) if bounded else ("+", 0.0)
+    effect = f"{scale * (row.difference + shift):{sign},.{digits}f}"
     if row.low is not None and row.high is not None:
-        effect += f" [{scale * row.low:+,.{digits}f}, {scale * row.high:+,.{digits}f}]"
+        low, high = (f"{scale * (bound + shift):{sign},.{digits}f}" for bound in (row.low, row.high))
+        effect += f" [{low}, {high}]"
     return effect if is_share(row.metric) else f"{effect} {unit}".strip()
 
 
@@ -102,7 +113,7 @@ def is_share(metric: str) -> bool:
 
 
 def tidy(compared: Comparisons, comparisons: Mapping[str, ComparisonParams]) -> pd.DataFrame:
-    """One row per comparison declared, in that order; those left out have the answer `not run` and a note why."""
+    """One row per comparison declared, in that order, the claim also in words; those left out have a note why."""
     rows = {row.name: row.record() for row in compared.rows}
     for name, reason in compared.not_run.items():
         params = comparisons[name]
@@ -110,6 +121,7 @@ def tidy(compared: Comparisons, comparisons: Mapping[str, ComparisonParams]) -> 
         rows[name] |= {"verdict": "not run", "answer": "not run", "note": reason}
     columns = [field.name for field in dataclasses.fields(Comparison)] + ["answer"]
     table = pd.DataFrame([rows[name] for name in comparisons], columns=columns)
+    table.insert(columns.index("claim") + 1, "claimed", list(claim_texts(comparisons).values()))
     whole = [name for name in columns if name.startswith("num_")] + ["seeds_needed", "test_images"]
     return table.astype(dict.fromkeys(whole, "Int64"))
 

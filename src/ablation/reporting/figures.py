@@ -10,6 +10,7 @@ from ablation.analysis.comparisons import Comparisons
 from ablation.analysis.params import ReportParams
 from ablation.analysis.runs import summarize
 from ablation.reporting import cost, forest
+from ablation.reporting.comparison_tables import claim_texts
 from ablation.reporting.style import COLORS, CROSS, DASHES, FAINT, ONE_SEED, SHAPES, by_split, finish, num_seeds
 from ablation.reporting.tables import data_name, divergences, percent
 
@@ -28,8 +29,9 @@ def all_figures(
         "accuracy": accuracy_by_variant(runs, params.label),
         "cost": cost.cost(runs, params.label),
     }
+    claimed = claim_texts(params.comparisons)
     for name, group in forest.groups(compared.rows).items():
-        charts[name] = forest.forest(group, params.comparisons, params.label)
+        charts[name] = forest.forest(group, claimed, params.label)
     for name in points["sweep"].unique():
         charts[f"sweep_{name}"] = sweep(points[points["sweep"] == name], params.label)
     return charts

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ablation.analysis.comparisons import Comparison
-from ablation.analysis.params import ComparisonParams
-from ablation.reporting.comparison_tables import claim_text, effect_text, is_share, title_text
+from ablation.reporting.comparison_tables import effect_text, is_share, title_text
 from ablation.reporting.style import FAINT, VERDICT_COLORS, VERDICT_SHAPES, VERDICTS, finish
 from ablation.reporting.tables import data_name
 
@@ -32,15 +31,15 @@ def groups(rows: Sequence[Comparison]) -> dict[str, list[Comparison]]:
 
 
 def forest(
-    rows: Sequence[Comparison], comparisons: Mapping[str, ComparisonParams], label: str, on_page: bool = False
+    rows: Sequence[Comparison], claimed: Mapping[str, str], label: str, on_page: bool = False
 ) -> alt.TopLevelMixin:
     """`rows` from top to bottom: all of shares, in percentage points, or all of losses, in nats.
 
-    Points are on a symmetric log axis, linear within a point of zero: one study has effects of 0.1 and of 60 points.
-    Each row's name is above its bar, so that the plot fits a phone.
+    claimed: the claim in words, by comparison. Points are on a symmetric log axis, linear within a point of zero: one
+    study has effects of 0.1 and of 60 points. Each row's name is above its bar, so that the plot fits a phone.
     """
     losses = not is_share(rows[0].metric)
-    table = _table(rows, comparisons, scale=1 if losses else 100)
+    table = _table(rows, claimed, scale=1 if losses else 100)
     numbers = table[NUMBERS].to_numpy(dtype=np.float64)
     least, most = min(0.0, float(np.nanmin(numbers))), max(0.0, float(np.nanmax(numbers)))
     margin = 0.05 * (most - least)
@@ -78,13 +77,13 @@ def forest(
     return finish(chart, f"{what} against what the study claims: {data_name(label)}", SUBTITLE)
 
 
-def _table(rows: Sequence[Comparison], comparisons: Mapping[str, ComparisonParams], scale: int) -> pd.DataFrame:
+def _table(rows: Sequence[Comparison], claimed: Mapping[str, str], scale: int) -> pd.DataFrame:
     table = pd.DataFrame(
         [
             {
                 "name": row.name,
                 "title": row.title if row.metric == "first_batch_loss" else title_text(row),
-                "claim": claim_text(comparisons[row.name]),
+                "claim": claimed[row.name],
                 "effect": effect_text(row),
                 "seeds": row.num_seeds,
                 "answer": row.answer,

@@ -34,6 +34,7 @@ from ablation.reporting import (
     provenance,
     statements,
 )
+from ablation.reporting.comparison_tables import claim_texts
 from ablation.reporting.page_template import STYLE, TEMPLATE
 from ablation.reporting.style import every_row
 from ablation.reporting.tables import OFFICIAL, data_name
@@ -119,15 +120,16 @@ def _charts(report: Report) -> dict[str, alt.TopLevelMixin]:
         "gradients": diagnostics.gradients(report.layers, label, *pair),
         "cost": cost.cost(runs, label, chosen("measure", "multiply_adds")),
     }
+    claimed = claim_texts(params.comparisons)
     for name, group in forest.groups(rows).items():
-        charts[name] = forest.forest(group, params.comparisons, label, on_page=True)
+        charts[name] = forest.forest(group, claimed, label, on_page=True)
     for name in report.points["sweep"].unique():
         charts[f"sweep_{name}"] = figures.sweep(report.points[report.points["sweep"] == name], label, on_page=True)
     return charts
 
 
 def _first_shown(runs: pd.DataFrame) -> tuple[str, str]:
-    """The most accurate variant and, beside it, the first of the others."""
+    """The variant of the best validation accuracy and, beside it, the first of the others."""
     best, *_ = answer.best_first(runs)
     return best, next((name for name in runs["variant"].unique() if name != best), best)
 

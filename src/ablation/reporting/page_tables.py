@@ -32,14 +32,14 @@ def facts(
     params: ReportParams, runs: pd.DataFrame, num_images: Mapping[str, int], provenance: Mapping[str, str]
 ) -> list[tuple[str, str]]:
     """What was run, by name; `provenance` as of provenance.lines."""
-    images = {"validation": num_images.get("val_accuracy"), "test": num_images.get("test_accuracy")}
+    names = {"train_accuracy": "training", "val_accuracy": "validation", "test_accuracy": "test"}
     known = {
         "data": data_name(params.label),
-        "images": ", ".join(f"{number:,} {name}" for name, number in images.items() if number),
+        "images": ", ".join(f"{num_images[metric]:,} {name}" for metric, name in names.items()),
         "variants": f"{runs['variant'].nunique()}: {', '.join(runs['variant'].unique())}",
         "seeds": ", ".join(map(str, params.seeds)),
         **provenance,
-        "wall time of training": f"{runs['seconds'].sum() / 60:,.1f} minutes, the sum over {len(runs)} runs",
+        "time of training": f"{runs['seconds'].sum() / 60:,.1f} minutes, the sum over {len(runs)} runs",
         **{name: ", ".join(map(str, runs[name].unique())) for name in ("device", "precision", "python", "torch")},
     }
     return [(name, value) for name, value in known.items() if value]
@@ -49,7 +49,7 @@ def ablation_row(variant: str, runs: pd.DataFrame, num_images: Mapping[str, int]
     """Cells in the order of ABLATION, as text and as what they are sorted by."""
 
     def accuracy(column: str) -> tuple[str, float]:
-        return answer.accuracy_text(runs[column], num_images.get(column)), float(runs[column].mean())
+        return answer.accuracy_text(runs[column], num_images[column]), float(runs[column].mean())
 
     gap, seconds, speed = (float(runs[name].mean()) for name in ("gap", "seconds", "images_per_second"))
     parameters, multiply_adds = (int(runs[name].iloc[0]) for name in ("parameters", "multiply_adds"))

@@ -49,8 +49,8 @@ STATEMENTS = [
     Statement(
         "Augmentation helps generalisation, but can make a small model underfit.",
         ("augmentation", "gap_augmentation", "augmentation_underfits"),
-        "higher validation accuracy and a smaller gap; underfitting as a lower accuracy on the (augmented) training "
-        "images",
+        "higher validation accuracy and a smaller gap; underfitting as a lower accuracy on the training images, which "
+        "are not augmented for it",
     ),
     Statement(
         "Without BN and dropout a CNN does not necessarily converge slowly.",
