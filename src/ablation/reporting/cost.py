@@ -68,7 +68,7 @@ def _points(runs: pd.DataFrame) -> pd.DataFrame:
     means = runs.groupby("variant", sort=False)[["test_accuracy", *MEASURES]].mean().reset_index()
     points = means.melt(["variant", "test_accuracy"], list(MEASURES), var_name="measure", value_name="value")
     points = points.rename(columns={"test_accuracy": "accuracy"})
-    points = points[points["value"] > 0]  # a run that ended in its first epoch has no time
+    points = points[points["value"] > 0]  # the axis is logarithmic
     parts = []
     for measure, part in points.groupby("measure", sort=False):
         cheapest_first = part.sort_values(["value", "accuracy"], ascending=[measure != "images_per_second", False])
