@@ -2,6 +2,8 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -90,27 +92,26 @@ def test_folder_is_removed_after_success_and_kept_after_failure(tmp_path: Path) 
     assert not (tmp_path / "a").exists()
 
 
-def test_a_folder_in_use_is_waited_for(tmp_path: Path, capsys) -> None:
+@contextmanager
+def held_by_another(folder: Path, seconds: float) -> Iterator[subprocess.Popen[str]]:
+    """A process that holds `folder` and comes to its end after `seconds`."""
     hold = "import sys, time; from ablation.training import checkpoint; from pathlib import Path\n"
-    hold += "with checkpoint.claimed(Path(sys.argv[1])): print('held', flush=True); time.sleep(1)"
-    with subprocess.Popen(
-        [sys.executable, "-c", hold, str(tmp_path / "a")], stdout=subprocess.PIPE, text=True
-    ) as other:
+    hold += f"with checkpoint.claimed(Path(sys.argv[1])): print('held', flush=True); time.sleep({seconds})"
+    with subprocess.Popen([sys.executable, "-c", hold, str(folder)], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None and other.stdout.readline() == "held\n"
-        with checkpoint.claimed(tmp_path / "a") as folder:
-            assert other.wait() == 0
-            assert (folder / "lock").read_text() == str(os.getpid())  # not the file that the other removed at its end
+        yield other
+
+
+def test_a_folder_in_use_is_waited_for(tmp_path: Path, capsys) -> None:
+    with held_by_another(tmp_path / "a", 1) as other, checkpoint.claimed(tmp_path / "a") as folder:
+        assert other.wait() == 0
+        assert (folder / "lock").read_text() == str(os.getpid())  # not the file that the other removed at its end
     assert capsys.readouterr().err == f"note: process {other.pid} is training the same; waiting for its end\n"
     assert not (tmp_path / "a").exists()
 
 
 def test_a_killed_process_holds_no_folder(tmp_path: Path) -> None:
-    hold = "import sys, time; from ablation.training import checkpoint; from pathlib import Path\n"
-    hold += "with checkpoint.claimed(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
-    with subprocess.Popen(
-        [sys.executable, "-c", hold, str(tmp_path / "a")], stdout=subprocess.PIPE, text=True
-    ) as other:
-        assert other.stdout is not None and other.stdout.readline() == "held\n"
+    with held_by_another(tmp_path / "a", 60) as other:
         other.kill()
     with checkpoint.claimed(tmp_path / "a") as folder:
         assert folder.is_dir()
