@@ -23,7 +23,7 @@ def test_the_answer_names_the_best_the_contradicted_and_the_largest_effect(repor
         "Of 4 variants with 3 seeds each, trained on 100 images of digits, not official CIFAR-10, resnet20 has the "
         "best validation accuracy; it recognises 91.00 ± 4.30 % of the test images (mean and 95 % interval).",
         "Claims of the study tested: 6, of them 2 supported, 1 contradicted, 3 undecided; 1 more were not run.",
-        "Contradicted: Title of l2_too_strong (claimed lower, difference +8.00 [+3.03, +12.97]).",
+        "Contradicted: Title of l2_too_strong (claimed lower, effect +8.00 [+3.03, +12.97]).",
         "The largest effect claimed and supported: Title of skip_connections, +29.00 [+26.52, +31.48] points.",
     ]
 

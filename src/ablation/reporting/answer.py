@@ -50,7 +50,7 @@ def sentences(
     said.append(f"Claims of the study tested: {len(compared.rows)}, of them {counts}{left_out}.")
     if by_verdict["contradicted"]:
         claims = [
-            f"{title_text(row)} (claimed {claim_text(params.comparisons[row.name])}, difference {effect_text(row)})"
+            f"{title_text(row)} (claimed {claim_text(params.comparisons[row.name])}, effect {effect_text(row)})"
             for row in by_verdict["contradicted"]
         ]
         said.append(f"Contradicted: {'; '.join(claims)}.")
