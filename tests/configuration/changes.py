@@ -9,6 +9,7 @@ from ablation.common.settings import read_yaml
 PROJECT = Path(__file__).parents[2]
 TEXT = (PROJECT / "params.yaml").read_text(encoding="utf-8")
 VALUES = read_yaml(PROJECT / "params.yaml")
+SECTIONS = ", ".join(VALUES)
 REMOVED = object()
 
 

@@ -1,0 +1,72 @@
+"""A params.yaml that is no file of settings, and a call that is none, end in one line and status 1."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.configuration.changes import PROJECT, SECTIONS, TEXT, VALUES, line_of, replaced
+
+LAST = len(TEXT.splitlines()) + 1
+FILES = [
+    (f"{TEXT}seeds: [1]\n".encode(), f":{LAST}: not valid YAML: the key seeds is repeated"),
+    (
+        replaced("\nstudy:", "\nseeds: [1]\nstudy:"),
+        f":{line_of('study:')}: not valid YAML: the key seeds is repeated",
+    ),
+    (
+        replaced("  adam: {epochs: null,", "  adam: {epochs: null, epochs: 3,"),
+        f":{line_of('  adam:')}: not valid YAML: the key epochs is repeated",
+    ),
+    (
+        f"{TEXT}]\n".encode(),
+        f":{LAST}: not valid YAML: while parsing a block mapping: expected <block end>, but found ']'",
+    ),
+    (
+        b"seeds:\n\t- 0\n",
+        ":2: not valid YAML: while scanning for the next token: found character '\\t' that cannot start any token",
+    ),
+    (
+        f"{TEXT}x: !!python/object/apply:os.system [ls]\n".encode(),
+        f":{LAST}: not valid YAML: could not determine a constructor for the tag "
+        "'tag:yaml.org,2002:python/object/apply:os.system'",
+    ),
+    (
+        b"seeds: [0]\0\n",
+        ': not valid YAML: unacceptable character #x0000: special characters are not allowed in "<unicode string>", '
+        "position 10",
+    ),
+    (f"{TEXT}1: 2\n".encode(), f": 1: unknown key; known: {SECTIONS}"),
+    (b"", f": null must be a mapping with the keys {SECTIONS}"),
+    (b"- simple_nn\n", f": ['simple_nn'] must be a mapping with the keys {SECTIONS}"),
+    (b"simple_nn\n", f": 'simple_nn' must be a mapping with the keys {SECTIONS}"),
+    (TEXT.replace("# images", "# Größe").encode("latin-1"), ": not UTF-8 text"),
+]
+
+
+@pytest.mark.parametrize(("content", "problem"), FILES, ids=[problem[-40:] for _, problem in FILES])
+def test_broken_file(configure, content, problem):
+    assert configure(content) == f"error: params.yaml{problem}"
+
+
+def test_arguments(configure):
+    assert configure(VALUES, "--lr", "0.1") == (
+        "error: stages/configure.py takes no arguments, got --lr 0.1; params.yaml has all"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (replaced("  lr: 0.01 ", "  lr: -0.01 "), "error: params.yaml: train.lr: -0.01 must be greater than 0\n"),
+        (None, "error: params.yaml: no such file\n"),
+    ],
+)
+def test_process_ends_with_one_line_and_status_1(workspace, content, line):
+    if content is not None:
+        (workspace / "params.yaml").write_bytes(content)
+    environment = os.environ | {"PYTHONPATH": str(PROJECT / "src")}
+    command = [sys.executable, PROJECT / "stages" / "configure.py"]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (result.returncode, result.stdout, result.stderr) == (1, "", line)
