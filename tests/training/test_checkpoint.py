@@ -126,3 +126,13 @@ def test_abandoned_checkpoints_are_pruned_a_month_after_they_were_last_touched(t
             os.utime(tmp_path / name / path, (now - days * 24 * 3600,) * 2)
     with checkpoint.claimed(tmp_path / "mine"):
         assert sorted(p.name for p in tmp_path.iterdir()) == ["long", "mine", "resumed"]
+
+
+def test_a_file_that_goes_while_its_age_is_asked_for_keeps_its_folder(tmp_path: Path) -> None:
+    """As one that is written under another name and then renamed; a link to nowhere has no age either."""
+    (tmp_path / "busy").mkdir()
+    (tmp_path / "busy/lock").touch()
+    os.utime(tmp_path / "busy/lock", (0, 0))
+    (tmp_path / "busy/epoch-000001.pt.tmp").symlink_to("nowhere")
+    checkpoint.prune(tmp_path)
+    assert (tmp_path / "busy").exists()

@@ -3,13 +3,12 @@
 import fcntl
 import hashlib
 import io
-import math
 import os
 import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -54,14 +53,18 @@ def claimed(folder: Path) -> Iterator[Path]:
 
 
 def _locked(folder: Path) -> TextIO:
+    """The open and locked file `lock` in `folder`, which holds the process that has it."""
     while True:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("a+")
+        try:
+            lock = (folder / "lock").open("a+")
+        except FileNotFoundError:
+            continue  # its holder is removing the folder
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = (folder / "lock").read_text()
-            print(f"note: process {holder} is training the same; waiting for its end", file=sys.stderr)
+            lock.seek(0)
+            print(f"note: process {lock.read()} is training the same; waiting for its end", file=sys.stderr)
             fcntl.flock(lock, fcntl.LOCK_EX)
         if os.fstat(lock.fileno()).st_nlink:
             return lock
@@ -71,9 +74,10 @@ def _locked(folder: Path) -> TextIO:
 def prune(folder: Path) -> None:
     """Remove the checkpoints in `folder` that no run has touched for a month."""
     for lock in folder.glob("*/lock"):
-        newest = max((path.stat().st_mtime for path in lock.parent.rglob("*")), default=math.inf)
-        if time.time() - newest > MAX_AGE_SECONDS:
-            shutil.rmtree(lock.parent, ignore_errors=True)
+        with suppress(FileNotFoundError):  # of a run that writes or ends just now
+            newest = max(path.stat().st_mtime for path in [lock, *lock.parent.rglob("*")])
+            if time.time() - newest > MAX_AGE_SECONDS:
+                shutil.rmtree(lock.parent, ignore_errors=True)
 
 
 def save(folder: Path, epoch: int, state: dict[str, Any]) -> None:
