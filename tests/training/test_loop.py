@@ -151,7 +151,7 @@ def test_bf16_computes_in_bfloat16(variant_params, train_split, val_split, norma
     assert run_to_end(params, 0, data).epochs[-1].train_loss != exact
 
 
-def test_a_seed_on_one_thread_is_timed_by_its_own_work(variant_params, monkeypatch) -> None:
+def test_a_seed_on_one_thread_is_timed_by_its_own_work(variant_params) -> None:
     prepare(variant_params(num_threads=1))
     clock, start, wall = epoch_clock(CPU), epoch_clock(CPU)(), time.perf_counter()
     time.sleep(0.2)  # as while other seeds have the core

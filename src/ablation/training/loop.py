@@ -1,7 +1,8 @@
 """Training one seed of one variant, from its first batch to its last epoch or its divergence."""
 
 import math
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
@@ -13,7 +14,6 @@ from ablation.data.augmentation import AUGMENTATIONS, CROP_FLIP, unaugmented, wi
 from ablation.data.splits import Normalization, Split, channels_last
 from ablation.models.build import build_model
 from ablation.models.speedrun import SpeedrunNet
-from ablation.training.backend import epoch_clock
 from ablation.training.capture import captured_step
 from ablation.training.optimization import build_optimizer, learning_rate, set_learning_rate
 from ablation.training.params import TrainParams
@@ -45,7 +45,7 @@ class Epoch:
     val_loss: float
     val_accuracy: float
     lr: float  # of the first step
-    seconds: float  # of training, without validation, by backend.epoch_clock
+    seconds: float  # of training, without validation
     images_per_second: float
     gradient_norms: list[float]  # of the first batch before its step, in the order of step.weight_layers
 
@@ -115,10 +115,14 @@ def new_run(params: TrainParams, seed: int, data: Data) -> Run:
     return Run(model, build_optimizer(model, params, device))
 
 
-def train_epochs(run: Run, params: TrainParams, seed: int, data: Data) -> Iterator[Epoch]:
-    """Train on from where `run` stands, yielding each finished epoch, to the last or to a loss that is not finite."""
+def train_epochs(
+    run: Run, params: TrainParams, seed: int, data: Data, clock: Callable[[], float] = time.perf_counter
+) -> Iterator[Epoch]:
+    """Train on from where `run` stands, yielding each finished epoch, to the last or to a loss that is not finite.
+
+    clock: seconds from any start; it times the epochs.
+    """
     device = data.train_labels.device
-    clock = epoch_clock(device)
     sums = torch.zeros(3, device=device)
     step = eager_step(run.model, run.optimizer, params, data.train_images, data.train_labels, data.normalization, sums)
     if device.type == "cuda":

@@ -17,7 +17,7 @@ from ablation.common.files import write_json
 from ablation.data.splits import Normalization, read_split, read_statistics
 from ablation.models.weights import save_weights
 from ablation.training import checkpoint
-from ablation.training.backend import describe, prepare
+from ablation.training.backend import describe, epoch_clock, prepare
 from ablation.training.cost import activation_bytes, multiply_adds
 from ablation.training.loop import Data, Epoch, Run, load_data, new_run, train_epochs
 from ablation.training.params import VariantParams
@@ -72,7 +72,7 @@ def train_seed(params: VariantParams, data: Data, output: Path, checkpoints: Pat
     if run.epochs:
         print(f"{params.variant} seed {seed} goes on after epoch {len(run.epochs)}", flush=True)
     saved, save_seconds = time.monotonic(), 0.0
-    for epoch in train_epochs(run, params, seed, data):
+    for epoch in train_epochs(run, params, seed, data, epoch_clock(data.train_labels.device)):
         curves.log(epoch)
         _print_epoch(params, seed, epoch)
         start = time.monotonic()
