@@ -12,10 +12,10 @@ import torch
 from sklearn.metrics import accuracy_score
 
 from ablation.common.files import write_yaml
-from ablation.data.splits import Statistics, write_split, write_statistics
+from ablation.data.splits import Statistics, read_split, write_split, write_statistics
 from ablation.models.build import build_model
 from ablation.models.params import SimpleNNParams
-from ablation.models.weights import save_weights
+from ablation.models.weights import load_weights, save_weights
 
 SCRIPT = str(Path(__file__).parents[2] / "stages" / "evaluate.py")
 PARAMS = SimpleNNParams(name="simple_nn", batch_norm=False, activation="relu", dropout=0.0)
@@ -102,6 +102,18 @@ def test_outputs_agree_with_each_other(
     np.add.at(expected, (test["label"].to_numpy(), test["prediction"].to_numpy()), 1)
     assert (counts == expected).all() and counts.sum() == 3 * NUM_IMAGES["test"]
     assert counts.trace() == round(sum(of["test"]["accuracy"] for of in metrics) * NUM_IMAGES["test"])
+
+
+def test_train_accuracy_is_that_of_the_weights_on_the_training_images(
+    project: Path, evaluate: Callable[..., None]
+) -> None:
+    evaluate("small")
+    train = read_split(project / "data/splits/train.safetensors")
+    inputs = (train.images.double() / 255 - 0.5) / 0.25  # of the statistics above
+    for of in json.loads((project / "runs/small/evaluation/metrics.json").read_text())["seeds"][:2]:
+        model = load_weights(project / f"runs/small/weights/seed-{of['seed']}.safetensors").double()
+        right = (model(inputs).argmax(1) == train.labels).double().mean().item()
+        assert of["train"]["accuracy"] == pytest.approx(right)
 
 
 def test_the_mistakes_are_the_most_confident_predictions_that_are_wrong(

@@ -18,9 +18,12 @@ CURVES = {  # column -> what dvclive calls it
     "val_accuracy": "val/accuracy",
     "lr": "lr",
 }
-
-
-SPLITS = {"train_accuracy": "train", "val_accuracy": "val", "gap": "val", "test_accuracy": "test"}
+SPLITS = {  # metric -> the images whose number gives the smallest step it can take
+    "train_accuracy": "train",
+    "val_accuracy": "val",
+    "gap": "val",
+    "test_accuracy": "test",
+}
 
 
 class Study(NamedTuple):
@@ -91,7 +94,7 @@ def read_study(params: ReportParams, folder: Path) -> Study:
 
 
 def read_num_images(params: ReportParams, folder: Path) -> dict[str, int]:
-    """Metric -> images that it is a share of; a gap moves in steps of the validation set's.
+    """Metric -> number of images, by SPLITS.
 
     Raises InvalidInput where two variants were evaluated on other data.
     """

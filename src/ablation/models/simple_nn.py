@@ -60,7 +60,7 @@ class PairedConv2d(nn.Conv2d):
         """Images float [N, C, H, W], whose map is an even number of columns wide -> that map."""
         if images.device.type != "cpu":
             return super().forward(images)
-        assert self.bias is not None
+        assert self.bias is not None and (images.shape[-1] - self.kernel_size[1]) % 2 == 1
         filters = torch.cat([F.pad(self.weight, (0, 1)), F.pad(self.weight, (1, 0))])
         pairs = F.conv2d(images, filters, self.bias.repeat(2), stride=(1, 2))  # [N, 2 * channels, H', W' / 2]
         n, c, h, w = pairs.shape
