@@ -1,5 +1,6 @@
 """Errors that a user can mend, and how a stage script ends on one."""
 
+import gc
 import signal
 import sys
 from collections.abc import Callable
@@ -28,3 +29,5 @@ def run(stage: Callable[[], None], resumable: bool = False) -> None:
         kept = "goes on from the last checkpoint" if resumable else "starts this stage again"
         print(f"\ninterrupted: the same command {kept}; finished stages are kept", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
+    finally:
+        gc.freeze()  # else the interpreter at its end looks through all objects of the libraries, for half a second

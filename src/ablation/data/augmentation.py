@@ -33,8 +33,9 @@ def windows(images: Tensor, augmentation: Augmentation = CROP_FLIP) -> Tensor:
     k, p = augmentation.num_offsets, augmentation.padding
     padded = images.new_zeros(2, n, h + 2 * p, w + 2 * p, c)
     inner = padded[:, :, p : p + h, p : p + w]
-    inner[0] = images.permute(0, 2, 3, 1)
-    inner[1] = images.flip(3).permute(0, 2, 3, 1)
+    for part, place in zip(images.split(1000), inner.split(1000, dim=1), strict=True):  # which the cache holds
+        part = part.permute(0, 2, 3, 1).contiguous()
+        place[0], place[1] = part, part.flip(2)
     if augmentation.reflect:
         for side, length in ((padded, h), (padded.transpose(2, 3), w)):  # rows, then whole columns with their corners
             for i in range(1, p + 1):

@@ -1,6 +1,7 @@
 """All seeds of one variant: from the splits on disk to weights, curves and facts on disk."""
 
 import functools
+import gc
 import hashlib
 import importlib
 import math
@@ -37,8 +38,7 @@ def train_variant(params: VariantParams, splits: Path, output: Path) -> None:
     sources = _sources()
     code = _digest(sources)
     device = prepare(params)
-    # torch.optim imports the compiler at its first use: a second that reading the data hides and forked seeds share.
-    compiler = threading.Thread(target=importlib.import_module, args=("torch._dynamo",))
+    compiler = threading.Thread(target=_import_compiler)
     compiler.start()
     inputs = [splits / name for name in ("train.safetensors", "val.safetensors", "statistics.json")]
     settings = params.model_dump(exclude={"seeds", "checkpoint_every_epochs"})  # they change nothing of a seed's run
@@ -60,6 +60,14 @@ def train_variant(params: VariantParams, splits: Path, output: Path) -> None:
             raise InvalidInput(
                 "a source file changed while this stage ran, so its results have no known code; run it again"
             )
+
+
+def _import_compiler() -> None:
+    """torch.optim imports it at its first use: a second that reading the data hides and forked seeds share."""
+    gc.disable()  # an import leaves no garbage to look for
+    importlib.import_module("torch._dynamo")
+    gc.freeze()
+    gc.enable()
 
 
 def train_seed(params: VariantParams, data: Data, output: Path, checkpoints: Path, seed: int) -> None:
