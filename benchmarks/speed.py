@@ -28,19 +28,18 @@ class Setting:
     def threads(self) -> list[int]:
         return [1, 2] if self.device == "cpu" else [1]
 
-    @property
-    def epochs(self) -> int:
+    def epochs(self, on_cpu: int) -> int:
         """Of a measurement that a start is part of: on a CPU that of processes, on CUDA the capture of a graph."""
-        return 1 if self.device == "cpu" else 10
+        return on_cpu if self.device == "cpu" else 10
 
 
-def training(setting: Setting, variant: str, ours: int, theirs: int) -> tuple[Results, list[str]]:
-    """Training images/s of everybody; `ours` and `theirs` are images of one measurement. Also the DataLoader loops.
+def training(setting: Setting, variant: str, ours: int, theirs: int, epochs: int) -> tuple[Results, list[str]]:
+    """Training images/s of everybody, and the names of the DataLoader loops.
 
-    On CUDA ours are all images.
+    ours, theirs: images of one measurement, on CUDA ours are all; epochs: that two seeds side by side train, on a CPU.
     """
     own = setting.arguments(variant=variant, num_images=ours if setting.device == "cpu" else ALL_IMAGES)
-    long = {**own, "num_images": min(8 * ours, ALL_IMAGES), "epochs": setting.epochs}
+    long = {**own, "num_images": min(8 * ours, ALL_IMAGES), "epochs": setting.epochs(epochs)}
     other = setting.arguments(variant=variant, num_images=theirs)
     loops = [
         Contender(
@@ -97,7 +96,7 @@ def augmentation(setting: Setting) -> Results:
 
 def seeds(setting: Setting) -> Results:
     """Total images/s of 1 to 4 seeds of one variant, the start of their processes included."""
-    arguments = setting.arguments(variant="simple_nn_aug", num_images=15_000, num_threads=1, epochs=setting.epochs)
+    arguments = setting.arguments(variant="simple_nn_aug", num_images=15_000, num_threads=1, epochs=setting.epochs(4))
     return measure(
         [
             Contender(f"{n} seed{'s' * (n > 1)}", "ours_seeds", {**arguments, "num_seeds": n}, as_stage=True)
