@@ -116,8 +116,7 @@ def demo_share(folder: Path) -> tuple[float, float]:
     wrapper = folder.resolve() / ".dvc" / "tmp" / "timed.py"
     write_text(wrapper, TIMED)
     timed = shlex.join([sys.executable, "-S", "-E", str(wrapper), str(log), *stage_command()])
-    pipeline = (folder / "dvc.yaml").read_text()
-    write_text(folder / "dvc.yaml", pipeline.replace(f"python: {shlex.join(stage_command())}", f"python: {timed}"))
+    write_yaml(folder / "dvc.yaml", read_yaml(folder / "dvc.yaml") | {"vars": [{"python": timed}]})
     commit(folder)
     wall = _run(["sh", "-c", demo_command()], folder)
     return wall, sum(map(float, log.read_text().split()))

@@ -199,6 +199,21 @@ def matmul(device: str, num_threads: int) -> Measure:
     return lambda: max(2 * size**3 / _seconds(lambda: torch.mm(a, b, out=out), a.device) for _ in range(10))
 
 
+def convolution(device: str, num_threads: int) -> Measure:
+    """FLOP/s of a 3x3 convolution, 64 channels to 64.
+
+    Above that of a matrix product where its library does not know the processor, as MKL on AMD's.
+    """
+    torch.set_num_threads(num_threads)
+    torch.backends.cudnn.allow_tf32 = True
+    images, weights = torch.randn(64, 64, 32, 32, device=device), torch.randn(64, 64, 3, 3, device=device)
+    images, weights = images.to(memory_format=torch.channels_last), weights.to(memory_format=torch.channels_last)
+    work = 2 * images.numel() * weights[0].numel()
+    return lambda: max(
+        work / _seconds(lambda: nn.functional.conv2d(images, weights, padding=1), images.device) for _ in range(10)
+    )
+
+
 def copy(device: str, num_threads: int) -> Measure:
     """Bytes/s read and written by a copy far larger than the caches."""
     torch.set_num_threads(num_threads)
@@ -239,6 +254,7 @@ WORK: dict[str, Callable[..., Measure]] = {
         augment_tensor_loop,
         augment_kornia,
         matmul,
+        convolution,
         copy,
         flop,
     )
