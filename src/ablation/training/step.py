@@ -91,7 +91,7 @@ def make_batch(
     """Inputs float [B, 3, H, W] and labels [B] of one step; arguments as for `eager_step`."""
     flips, index, tops, lefts = plan
     augmented = params.augmentation in AUGMENTATIONS
-    batch = crop_flip(images, flips, index, tops, lefts) if augmented else images[index]
+    batch = crop_flip(images, flips, index, tops, lefts) if augmented else images.index_select(0, index)
     return normalization(batch), labels[index]
 
 
