@@ -1,6 +1,14 @@
-import pytest
+from pathlib import Path
 
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ablation.common.settings import read_yaml
+from ablation.models.build import build_model
 from ablation.training.cost import activation_bytes, multiply_adds
+
+STUDY = read_yaml(Path(__file__).parents[2] / "params.yaml")["study"]
 
 
 def test_multiply_adds_of_simple_nn_are_those_counted_by_hand(variant_params) -> None:
@@ -26,3 +34,21 @@ def test_late_downsampling_keeps_larger_maps_and_separable_convolutions_compute_
     assert activation_bytes(late) > 3 * activation_bytes(early)
     standard, separable = (variant_params(name).model for name in ("resnet20", "resnet20_dws"))
     assert multiply_adds(separable) == pytest.approx(multiply_adds(standard) / 6, rel=0.3)
+
+
+@pytest.mark.parametrize("name", STUDY)
+def test_multiply_adds_of_every_variant_are_the_sum_over_its_layers(name: str, variant_params) -> None:
+    params = variant_params(name).model
+    model = build_model(params).train()
+    total = 24 * 31 * 31 * 12 if params.name == "speedrun" else 0  # its first layer is no module
+
+    def count(layer: nn.Module, _: object, out: Tensor) -> None:
+        nonlocal total
+        total += out[0].numel() * layer.weight[0].numel()  # of one image; each output sums over one filter
+
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.register_forward_hook(count)
+    model(torch.zeros(2, 3, 32, 32))
+    assert multiply_adds(params) == total
+    assert activation_bytes(params) > 0

@@ -12,6 +12,8 @@ import torch
 import yaml
 
 from ablation.common.errors import InvalidInput
+from ablation.common.settings import read_yaml
+from ablation.models.weights import load_weights
 from ablation.training import variant
 from ablation.training.cost import activation_bytes, multiply_adds
 from ablation.training.params import VariantParams
@@ -55,6 +57,15 @@ def test_it_leaves_facts_gradients_and_weights_and_no_checkpoint(params: Variant
     assert (metrics / "plots/metrics/train/batch_loss_sd.tsv").read_text().startswith("step\tbatch_loss_sd\n1\t")
     assert (project / "runs/test/weights/seed-0.safetensors").is_file()
     assert not checkpoints(project)
+
+
+@pytest.mark.parametrize("name", read_yaml(PROJECT / "params.yaml")["study"])
+def test_every_variant_of_the_default_study_comes_to_its_end(name: str, variant_params, project: Path) -> None:
+    train(variant_params(name, epochs=1), project)
+    model = load_weights(project / "runs/test/weights/seed-0.safetensors")
+    facts = json.loads((project / "runs/test/metrics/seed-0/run.json").read_text())
+    assert facts["epochs"] == facts["best_epoch"] == 1
+    assert facts["parameters"] == sum(weights.numel() for weights in model.parameters())
 
 
 def test_gradients_that_are_not_finite_are_null(variant_params, project: Path) -> None:

@@ -5,6 +5,8 @@ identity (3.3), batch norm biases that learn 64 times as fast (3.4), six views o
 Lookahead and the freezing of the first layer's bias after three epochs; the variant trains for more epochs instead.
 """
 
+import contextlib
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -55,7 +57,7 @@ class SpeedrunNet(nn.Module):
         return (self._logits(images) + self._logits(images.flip(3))) / 2
 
     def _logits(self, images: Tensor) -> Tensor:
-        with torch.autocast(images.device.type, enabled=False):  # bfloat16 loses small differences, times large weights
+        with full_precision(images.device.type):  # bfloat16 loses small differences, times large weights
             x = F.gelu(F.conv2d(images, self.whitening, self.bias))  # [N, 24, 31, 31]
         x = self.block1(x)  # [N, 64, 15, 15]
         x = self.block2(x)  # [N, 256, 7, 7]
@@ -63,6 +65,12 @@ class SpeedrunNet(nn.Module):
         x = F.max_pool2d(x, 3).flatten(1)  # [N, 256]
         logits: Tensor = self.fc(x) * LOGIT_SCALE
         return logits
+
+
+def full_precision(device_type: str) -> contextlib.AbstractContextManager[None]:
+    """No autocast, where a device has one: `meta`, on which costs are counted, has none."""
+    available = torch.amp.is_autocast_available(device_type)
+    return torch.autocast(device_type, enabled=False) if available else contextlib.nullcontext()
 
 
 class Block(nn.Module):
