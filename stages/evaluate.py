@@ -25,7 +25,7 @@ def main() -> None:
     weights = find_weights(Path("runs", variant, "weights"))
     params = EvaluateParams.read("configs/evaluate.yaml")
     device = choose_device(params.device)
-    torch.set_num_threads(1)  # the last bits of a sum depend on how many threads share it
+    torch.set_num_threads(2)  # everywhere, since the last bits of a sum depend on how many threads share it
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.allow_tf32 = False
     statistics = read_statistics(Path("data/splits/statistics.json"))
