@@ -17,7 +17,8 @@ import yaml
 MOST_LINES = 45  # of output before a kill: they come from every stage, most of them from training
 LONGEST_SECONDS = 0.5  # from a line to the kill
 BY_THE_CLOCK = ("/timing/", "results/figures", "results/ablation", "results/report")  # differ from run to run
-DVC_CORRUPTED = "Unable to read RWLock-file"  # DVC's own bookkeeping, which it does not write atomically
+# What DVC says of its own records, which it does not write atomically
+DVC_CORRUPTED = {"Unable to read RWLock-file": ".dvc/tmp/rwlock", "'./dvc.lock' ": "dvc.lock"}
 
 
 class Project:
@@ -46,13 +47,14 @@ class Project:
                 process.wait()
                 return False
             time.sleep(0.02)
-        failed = process.returncode != 0
-        if failed and DVC_CORRUPTED in self.log.read_text():
-            (self.folder / ".dvc" / "tmp" / "rwlock").unlink()  # as the README says
-            return False
-        if failed:
-            raise RuntimeError(self.log.read_text())
-        return True
+        if process.returncode == 0:
+            return True
+        output = self.log.read_text()
+        for message, record in DVC_CORRUPTED.items():
+            if message in output:
+                (self.folder / record).unlink()  # as the README says
+                return self.repro(kill_after_lines, and_seconds)
+        raise RuntimeError(output)
 
     def resumed(self) -> int:
         """How many seeds the last `repro` took up from a checkpoint."""

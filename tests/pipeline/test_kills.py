@@ -1,13 +1,26 @@
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parent))
-from kills import Project, kill_repeatedly
+import kills
 
 NUM_KILLS = 20
 NUM_EPOCHS = 12
+
+
+@pytest.mark.parametrize("record", kills.DVC_CORRUPTED.values())
+def test_where_a_kill_broke_dvcs_own_record_its_removal_loses_nothing(record, project, environment):
+    clone = kills.Project(project, environment)
+    assert clone.repro()
+    outcome = clone.outcome()
+    (project / record).write_text("")
+    assert clone.repro()
+    assert (project / record).stat().st_size > 0
+    assert clone.outcome() == outcome
+    assert " epoch " not in clone.log.read_text()  # all from the cache
 
 
 def test_a_run_killed_again_and_again_ends_with_the_bytes_of_an_undisturbed_one(project, environment):
@@ -15,7 +28,7 @@ def test_a_run_killed_again_and_again_ends_with_the_bytes_of_an_undisturbed_one(
     params |= {"study": ["dropout"], "seeds": [0, 1]}
     params["train"]["epochs"] = NUM_EPOCHS
     (project / "params.yaml").write_text(yaml.safe_dump(params))
-    clone = Project(project, environment)
+    clone = kills.Project(project, environment)
     assert clone.repro()
     undisturbed = clone.outcome()
     assert {name for name in undisturbed if name.endswith(".safetensors")} == {
@@ -25,7 +38,7 @@ def test_a_run_killed_again_and_again_ends_with_the_bytes_of_an_undisturbed_one(
     assert len(curves) == 1 + 2 * NUM_EPOCHS  # no epoch twice, none missing
 
     clone.start_over()
-    outcomes, resumed = kill_repeatedly(clone, NUM_KILLS)
+    outcomes, resumed = kills.kill_repeatedly(clone, NUM_KILLS)
 
     assert resumed > 0
     for outcome in outcomes:
