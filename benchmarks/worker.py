@@ -202,7 +202,7 @@ def matmul(device: str, num_threads: int) -> Measure:
 def convolution(device: str, num_threads: int) -> Measure:
     """FLOP/s of a 3x3 convolution, 64 channels to 64.
 
-    Above that of a matrix product where its library does not know the processor, as MKL on AMD's.
+    It may be above that of a matrix product, which another library computes: twice as high on an AMD EPYC.
     """
     torch.set_num_threads(num_threads)
     torch.backends.cudnn.allow_tf32 = True

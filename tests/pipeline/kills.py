@@ -93,8 +93,7 @@ def kill_repeatedly(project: Project, num_kills: int, seed: int = 0) -> tuple[li
             project.start_over()
         else:
             killed += 1
-    while not project.repro():
-        pass
+    project.repro()
     return [*outcomes, project.outcome()], resumed
 
 

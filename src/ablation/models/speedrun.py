@@ -57,7 +57,7 @@ class SpeedrunNet(nn.Module):
         return (self._logits(images) + self._logits(images.flip(3))) / 2
 
     def _logits(self, images: Tensor) -> Tensor:
-        with full_precision(images.device.type):  # bfloat16 loses small differences, times large weights
+        with no_autocast(images.device.type):  # bfloat16 loses small differences, times large weights
             x = F.gelu(F.conv2d(images, self.whitening, self.bias))  # [N, 24, 31, 31]
         x = self.block1(x)  # [N, 64, 15, 15]
         x = self.block2(x)  # [N, 256, 7, 7]
@@ -67,8 +67,8 @@ class SpeedrunNet(nn.Module):
         return logits
 
 
-def full_precision(device_type: str) -> contextlib.AbstractContextManager[None]:
-    """No autocast, where a device has one: `meta`, on which costs are counted, has none."""
+def no_autocast(device_type: str) -> contextlib.AbstractContextManager[None]:
+    """Autocast off, where a device has it: `meta`, on which costs are counted, has none."""
     available = torch.amp.is_autocast_available(device_type)
     return torch.autocast(device_type, enabled=False) if available else contextlib.nullcontext()
 
