@@ -23,6 +23,7 @@ NUM_WINDOWS, WINDOW_STEPS, WARM_UP_STEPS = 8, 5, 20  # short windows: the profil
 def step_profile(variant: str, splits: str, num_images: int, device: str, num_threads: int) -> dict[str, float]:
     """Operation -> milliseconds of one eager step that are its own, on CUDA on the GPU; medians over the windows."""
     params, data = prepared(variant, splits, num_images, device, num_threads=num_threads)
+    torch.set_num_threads(num_threads)
     place = data.train_labels.device
     run, sums = new_run(params, 0, data), torch.zeros(3, device=place)
     step = eager_step(run.model, run.optimizer, params, data.train_images, data.train_labels, data.normalization, sums)

@@ -34,6 +34,7 @@ UNTIMED_BATCHES = 3  # of a DataLoader, while its workers start and its queue fi
 def ours(variant: str, splits: str, num_images: int, device: str, **overrides: int) -> Measure:
     """Training images/s of one seed, an epoch at a time."""
     params, data = prepared(variant, splits, num_images, device, **overrides)
+    torch.set_num_threads(params.num_threads)
     epochs = train_epochs(new_run(params, 0, data), params, 0, data)
     return lambda: next(epochs).images_per_second
 
@@ -42,13 +43,14 @@ def ours_seeds(
     variant: str, splits: str, num_images: int, device: str, num_seeds: int, epochs: int, **overrides: int
 ) -> Measure:
     """Images of all seeds per second of `run_seeds`: the start of its processes is in it."""
-    import torch._dynamo  # noqa: F401 - as train_variant does before its fork
+    import torch._dynamo  # as train_variant does before its fork
 
     params, data = prepared(variant, splits, num_images, device, **overrides, epochs=epochs)
     place = data.train_labels.device
     at_a_time = num_processes(num_seeds, params.num_threads) if place.type == "cpu" else 1
 
     def train(seed: int) -> None:
+        torch.set_num_threads(params.num_threads)
         for _ in train_epochs(new_run(params, seed, data), params, seed, data):
             pass
 

@@ -109,6 +109,23 @@ def test_a_full_gpu_is_one_line_with_what_to_lower(
     )
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="seeds run side by side on Linux only")
+def test_seeds_of_several_threads_come_to_their_end(variant_params, project: Path) -> None:
+    """In a process of its own, since a pool of threads that was started before the fork would hang both for ever."""
+    params = variant_params("simple_nn_aug", num_threads=2, seeds=[0, 1])
+    (project / "configs/train").mkdir(parents=True)
+    (project / "configs/train/test.yaml").write_text(yaml.safe_dump(params.model_dump()))
+    script = PROJECT / "stages/train.py"
+    four_cores = "import os, runpy, sys; os.sched_getaffinity = lambda pid: range(4); sys.argv = sys.argv[1:]; "
+    subprocess.run(
+        [sys.executable, "-c", four_cores + "runpy.run_path(sys.argv[0], run_name='__main__')", str(script), "test"],
+        env={"PYTHONPATH": str(PROJECT / "src"), "PATH": "/usr/bin:/bin"},
+        timeout=300,
+        check=True,
+    )
+    assert (project / "runs/test/weights/seed-1.safetensors").is_file()
+
+
 def test_a_disk_without_room_is_one_line_with_the_path(params: VariantParams, project: Path) -> None:
     """A limit on the size of files stands for the full disk: a checkpoint is larger, all else is smaller."""
     (project / "configs/train").mkdir(parents=True)

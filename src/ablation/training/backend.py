@@ -12,8 +12,9 @@ from ablation.training.params import TrainParams
 
 
 def prepare(params: TrainParams) -> torch.device:
-    """Choose the device and set threads, determinism and precision for this process, before any tensor work.
+    """Choose the device and set determinism and precision for this process, before any tensor work.
 
+    One thread until a seed sets `num_threads`: the pool of several would not survive the fork into the seeds.
     Deterministic: every operation has one result, bit for bit, on the same device. cuDNN then picks among deterministic
     algorithms without timing them. Max-pooling is deterministic as its windows do not overlap in any network here.
     """
@@ -21,7 +22,7 @@ def prepare(params: TrainParams) -> torch.device:
     device = choose_device(params.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)  # on which graphs are captured
-    torch.set_num_threads(params.num_threads)
+    torch.set_num_threads(1)
     # As use_deterministic_algorithms(..., warn_only=True), which would import the compiler for a second.
     torch.set_deterministic_debug_mode("warn" if params.deterministic else "default")
     # Else every new tensor is filled before it is written.
