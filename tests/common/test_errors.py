@@ -60,6 +60,18 @@ def test_a_stage_that_ends_well_exits_with_nothing():
     assert calls == ["ran"]
 
 
+def test_a_stage_whose_script_changed_while_it_ran_fails(tmp_path):
+    """DVC would record the new script as what made the old one's output."""
+    script = tmp_path / "stage.py"
+    script.write_text("from ablation.common.errors import run\nrun(lambda: open(__file__, 'a').write('# edited'))\n")
+    environment = os.environ | {"PYTHONPATH": str(PROJECT / "src")}
+    result = subprocess.run(
+        [sys.executable, script.name], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    line = "error: stage.py: changed while this stage ran, so its results have no known code; run it again\n"
+    assert (result.returncode, result.stdout, result.stderr) == (1, "", line)
+
+
 @pytest.mark.parametrize(
     ("body", "status", "stderr"),
     [

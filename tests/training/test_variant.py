@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 
+from ablation.common import sources
 from ablation.common.errors import InvalidInput
 from ablation.common.settings import read_yaml
 from ablation.models.weights import load_weights
@@ -81,7 +82,7 @@ def test_an_edited_source_fails_the_stage_and_keeps_its_checkpoints(
 ) -> None:
     source = project / "layer.py"
     source.write_text("depth = 20\n")
-    monkeypatch.setattr(variant, "_sources", lambda: [source])
+    monkeypatch.setattr(sources, "loaded", lambda: {source: sources.digest(source)})
     train_seed = variant.train_seed
 
     def edit_and_train(*arguments) -> None:
@@ -89,7 +90,7 @@ def test_an_edited_source_fails_the_stage_and_keeps_its_checkpoints(
         train_seed(*arguments)
 
     monkeypatch.setattr(variant, "train_seed", edit_and_train)
-    with pytest.raises(InvalidInput, match=r"^a source file changed while this stage ran, .*; run it again$"):
+    with pytest.raises(InvalidInput, match=r"^layer.py: changed while this stage ran, .*; run it again$"):
         train(params, project)
     assert checkpoints(project)
 

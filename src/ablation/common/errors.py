@@ -1,9 +1,13 @@
 """Errors that a user can mend, and how a stage script ends on one."""
 
 import gc
+import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
+
+from ablation.common.sources import digest, loaded
 
 
 class InvalidInput(ValueError):  # noqa: N818 - it is the input that is wrong
@@ -11,13 +15,32 @@ class InvalidInput(ValueError):  # noqa: N818 - it is the input that is wrong
 
 
 def run(stage: Callable[[], None], resumable: bool = False) -> None:
-    """Call `stage`; end the process with one line instead of a traceback on what the user can mend.
+    """Call `stage` and make sure that its code is still what ran; ends as `in_one_line` does."""
+
+    def checked() -> None:
+        sources = loaded()
+        stage()
+        check_unchanged(sources)
+
+    in_one_line(checked, resumable)
+
+
+def check_unchanged(sources: dict[Path, str]) -> None:
+    """sources: as `loaded` gave them. Raise InvalidInput where one has changed: DVC would record the new code."""
+    for path, before in sources.items():
+        if digest(path) != before:
+            name = os.path.relpath(path)
+            raise InvalidInput(f"{name}: changed while this stage ran, so its results have no known code; run it again")
+
+
+def in_one_line(work: Callable[[], None], resumable: bool = False) -> None:
+    """Call `work`; end the process with one line instead of a traceback on what the user can mend.
 
     InvalidInput exits with 1, a file-system error (full disk, read-only folder) with 1 and the path
     it names, Ctrl-C with 130 and a line that says how to go on.
     """
     try:
-        stage()
+        work()
     except InvalidInput as error:
         sys.exit(f"error: {error}")
     except OSError as error:

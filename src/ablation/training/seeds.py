@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from multiprocessing.connection import wait
 
-from ablation.common.errors import InvalidInput, run
+from ablation.common.errors import InvalidInput, in_one_line
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -65,7 +65,7 @@ def _child(train: Callable[[int], None], seed: int, parent: int) -> None:
     if os.getppid() != parent:  # it ended before the line above
         os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C
-    run(lambda: train(seed))
+    in_one_line(lambda: train(seed))
 
 
 def _check(seed: int, exit_code: int | None) -> None:

@@ -2,18 +2,17 @@
 
 import functools
 import gc
-import hashlib
 import importlib
 import math
 import platform
-import sys
 import threading
 import time
 from pathlib import Path
 
 import torch
 
-from ablation.common.errors import InvalidInput
+from ablation.common import sources
+from ablation.common.errors import InvalidInput, check_unchanged
 from ablation.common.files import write_json
 from ablation.data.splits import Normalization, read_split, read_statistics
 from ablation.models.weights import save_weights
@@ -33,16 +32,15 @@ def train_variant(params: VariantParams, splits: Path, output: Path) -> None:
     """Train every seed of `params`, going on from the checkpoints of an interrupted run of the same.
 
     splits: folder of {train,val}.safetensors and statistics.json. output: gets weights/, metrics/ and timing/, with an
-    entry per seed. Raises InvalidInput where the sources changed meanwhile: DVC would record the wrong ones.
+    entry per seed. Raises InvalidInput where the sources changed meanwhile.
     """
-    sources = _sources()
-    code = _digest(sources)
+    code = sources.loaded()
     device = prepare(params)
     compiler = threading.Thread(target=_import_compiler)
     compiler.start()
     inputs = [splits / name for name in ("train.safetensors", "val.safetensors", "statistics.json")]
     settings = params.model_dump(exclude={"seeds", "checkpoint_every_epochs"})  # they change nothing of a seed's run
-    identity = checkpoint.key({**settings, "on": describe(device)}, [*sources, *inputs])
+    identity = checkpoint.key({**settings, "on": describe(device)}, [*code, *inputs])
     with checkpoint.claimed(checkpoint.root() / identity) as folder:
         train, val = read_split(inputs[0]), read_split(inputs[1])
         normalization = Normalization.of(read_statistics(inputs[2]), train.images.shape[-1])
@@ -56,10 +54,7 @@ def train_variant(params: VariantParams, splits: Path, output: Path) -> None:
                 f"{params.variant}: out of GPU memory with batch_size {params.batch_size}; "
                 "lower train.batch_size, or end what else uses the GPU"
             ) from None
-        if _digest(sources) != code:
-            raise InvalidInput(
-                "a source file changed while this stage ran, so its results have no known code; run it again"
-            )
+        check_unchanged(code)  # before the checkpoints go: with the change undone they are good again
 
 
 def _import_compiler() -> None:
@@ -145,15 +140,3 @@ def _gradients(run: Run) -> dict[str, object]:
     """gradients.json: the norm of each layer's gradient at the start of each epoch; null where it is not finite."""
     epochs = [[norm if math.isfinite(norm) else None for norm in epoch.gradient_norms] for epoch in run.epochs]
     return {"layers": list(weight_layers(run.model)), "epochs": epochs}
-
-
-def _sources() -> list[Path]:
-    """The files that this process has loaded from the project: the stage script and its import closure."""
-    root = Path(__file__).parents[1]
-    names = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
-    files = {Path(name).resolve() for name in names if name}
-    return sorted({Path(sys.argv[0]).resolve()} | {f for f in files if f.is_relative_to(root)})
-
-
-def _digest(files: list[Path]) -> str:
-    return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()
