@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from ablation.data.splits import Split
 from ablation.models.speedrun import patch_covariance, whitening_filters
 from ablation.training import loop
 from ablation.training.backend import epoch_clock, prepare
@@ -141,6 +142,20 @@ def test_a_diverging_run_ends_early_and_keeps_what_was_measured(
     assert run.diverged_epoch == len(run.epochs) < 10
     assert 0 <= run.epochs[-1].val_accuracy <= 1 and run.best_epoch >= 1
     assert run.best_weights
+
+
+def test_a_diverged_epoch_is_never_the_best(variant_params, train_split, val_split, normalization) -> None:
+    """NaN logits predict class 0, of which a validation split may have more than a network had right before."""
+    params = variant_params("simple_nn", epochs=2)
+    only_class_0 = Split(val_split.images, torch.zeros_like(val_split.labels))
+    data = load_data(train_split, only_class_0, normalization, params, CPU)
+    run = new_run(params, 0, data)
+    epochs = train_epochs(run, params, 0, data)
+    assert next(epochs).val_accuracy < 1
+    with torch.no_grad():
+        next(run.model.parameters()).fill_(torch.nan)
+    assert next(epochs).val_accuracy == 1 and run.diverged_epoch == 2
+    assert run.best_epoch == 1 and all(weights.isfinite().all() for weights in run.best_weights.values())
 
 
 def test_bf16_computes_in_bfloat16(variant_params, train_split, val_split, normalization) -> None:

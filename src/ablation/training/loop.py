@@ -167,7 +167,8 @@ def train_epochs(
                 gradient_norms=norms.tolist(),
             )
         )
-        if run.best_epoch == 0 or val_accuracy > run.epochs[run.best_epoch - 1].val_accuracy:
+        best = run.epochs[run.best_epoch - 1]  # this one, where it is the first
+        if run.best_epoch == 0 or (val_accuracy > best.val_accuracy and run.diverged_epoch is None):
             run.best_epoch = number
             run.best_weights = {name: t.detach().clone() for name, t in run.model.state_dict().items()}
         yield run.epochs[-1]
