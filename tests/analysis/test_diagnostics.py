@@ -14,16 +14,17 @@ def curve(accuracies: list[float], spreads: list[float]) -> pd.DataFrame:
 
 
 def test_epochs_to_an_accuracy_are_those_of_its_first_crossing() -> None:
-    found = of_curve(curve([0.3, 0.52, 0.49, 0.61, 0.60, 0.62], [1.0] * 6))
+    found = of_curve(curve([0.3, 0.52, 0.49, 0.61, 0.60, 0.62], [1.0] * 6), diverged=False)
     assert (found["epochs_to_40"], found["epochs_to_50"], found["epochs_to_60"]) == (2, 2, 4)
     assert math.isnan(found["epochs_to_70"])
     assert found["epochs_to_converge"] == 4  # 0.95 x 0.62 = 0.589
+    assert math.isnan(of_curve(curve([0.1], [math.nan]), diverged=True)["epochs_to_converge"])
 
 
 def test_instability_is_of_the_last_quarter_of_the_epochs() -> None:
-    assert of_curve(curve([0.5] * 8, [9, 9, 9, 9, 9, 9, 0.2, 0.4]))["instability"] == pytest.approx(0.3)
-    assert of_curve(curve([0.5] * 3, [9, 9, 0.2]))["instability"] == pytest.approx(0.2)
-    assert math.isnan(of_curve(curve([0.5] * 3, [9, 9, math.nan]))["instability"])
+    assert of_curve(curve([0.5] * 8, [9, 9, 9, 9, 9, 9, 0.2, 0.4]), diverged=False)["instability"] == pytest.approx(0.3)
+    assert of_curve(curve([0.5] * 3, [9, 9, 0.2]), diverged=False)["instability"] == pytest.approx(0.2)
+    assert math.isnan(of_curve(curve([0.5] * 3, [9, 9, math.nan]), diverged=False)["instability"])
 
 
 def test_gradient_reach_compares_the_first_with_the_last_convolution() -> None:

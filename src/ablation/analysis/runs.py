@@ -71,7 +71,7 @@ def read_study(params: ReportParams, folder: Path) -> Study:
                 diverged,
             )
             measures = {
-                **diagnostics.of_curve(curve),
+                **diagnostics.of_curve(curve, diverged),
                 **diagnostics.of_gradients(_read_json(folder / variant / f"metrics/seed-{seed}/gradients.json")),
                 **diagnostics.of_network(inside[seed]),
             }
