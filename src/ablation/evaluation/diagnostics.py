@@ -20,8 +20,9 @@ LOG10_EDGES = [i / 5 for i in range(-30, 1)]  # of the histogram of weights rela
 class ActiveUnits(TorchFunctionMode):
     """While entered, watches which hidden units of `model` have a pre-activation above zero on any image.
 
-    A unit is a channel of a convolution or a neuron. A ReLU that is above zero on no image passes no gradient: it is
-    dead. The functions in ACTIVATIONS are watched, so the network may be any.
+    A unit is a channel of a convolution or a neuron; a network that takes several views of an image has it in each. A
+    ReLU that is above zero on no image passes no gradient: it is dead. The functions in ACTIVATIONS are watched, so the
+    network may be any.
     """
 
     def __init__(self, model: nn.Module) -> None:

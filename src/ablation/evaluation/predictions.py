@@ -4,15 +4,24 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from ablation.common.errors import InvalidInput
 from ablation.data.splits import Normalization, Statistics, channels_last
 
 
 def predict(model: nn.Module, images: Tensor, statistics: Statistics, batch_size: int) -> Tensor:
-    """Logits float32 [N, 10], on the CPU. images: uint8 [N, 3, 32, 32], normalised on the model's device."""
+    """Logits float32 [N, 10], on the CPU. images: uint8 [N, 3, 32, 32], normalised on the model's device.
+
+    Raises InvalidInput where `batch_size` images do not fit a GPU.
+    """
     device = next(model.parameters()).device
     normalization = Normalization.of(statistics, images.shape[-1]).to(device)
-    with torch.inference_mode():
-        logits = [model(normalization(channels_last(batch.to(device)))) for batch in images.split(batch_size)]
+    try:
+        with torch.inference_mode():
+            logits = [model(normalization(channels_last(batch.to(device)))) for batch in images.split(batch_size)]
+    except torch.OutOfMemoryError:
+        raise InvalidInput(
+            f"out of GPU memory with batch_size {batch_size}; lower evaluate.batch_size, or end what else uses the GPU"
+        ) from None
     return torch.cat(logits).float().cpu()
 
 
