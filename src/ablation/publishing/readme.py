@@ -27,8 +27,8 @@ FIGURE = "forest.png"
 SOURCE = "sha256 of comparisons.csv"  # in the figure's text: it was drawn from that very table
 LEGEND = """\
 Accuracy: mean ± 95 % confidence interval over n seeds, each with the weights of its best validation epoch, which is why
-the validation accuracy flatters. Multiply-adds: forward pass of one image. Seconds: training of one seed, on a CPU
-processor time."""
+the validation accuracy flatters. Multiply-adds: to evaluate one image. Seconds: training of one seed, processor time
+where that is one CPU thread."""
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from ablation.reporting.style import COLORS, FAINT, finish
 from ablation.reporting.tables import data_name
 
 MEASURES = {  # column of runs -> what it is
-    "multiply_adds": "multiply-adds of one image",
+    "multiply_adds": "multiply-adds to evaluate one image",
     "parameters": "parameters",
     "seconds": "seconds of training, one seed",
     "images_per_second": "images per second in training",

@@ -13,8 +13,8 @@ SWEEP_COLUMNS = ["sweep", "title", "setting", "value", "position", "variant", "s
 SWEEP_COLUMNS += ["val_accuracy", "test_accuracy", "diverged_epoch"]
 LEGEND = """
 Accuracy: mean ± standard deviation over n seeds, each with the weights of its best validation epoch, which is why the
-validation accuracy flatters. Multiply-adds: forward pass of one image. Seconds: training of one seed, mean over seeds;
-on a CPU processor time.
+validation accuracy flatters. Multiply-adds: to evaluate one image. Seconds: training of one seed, mean over seeds;
+processor time where that is one CPU thread.
 """
 
 

@@ -9,12 +9,12 @@ from ablation.models.params import ModelParams
 
 
 def multiply_adds(model: ModelParams) -> int:
-    """Multiply-adds of one 3x32x32 image's forward pass in training, counted by torch."""
+    """Multiply-adds of one 3x32x32 image's evaluation, with all the views that the network takes; counted by torch."""
     from torch.utils.flop_counter import FlopCounterMode  # at the end of a run: it takes long to import
 
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         # On the meta device, which computes nothing and knows no way round: on a CPU SimpleNN multiplies by zeros.
-        build_model(model).to("meta").train()(torch.zeros(2, 3, 32, 32, device="meta"))
+        build_model(model).to("meta").eval()(torch.zeros(2, 3, 32, 32, device="meta"))
     return int(counter.get_total_flops()) // 4
 
 
