@@ -72,13 +72,13 @@ def test_settings_that_changed_are_named_with_what_they_were(repository: Path) -
         "train.lr: 0.01 → 0.1",
         "train.optimizer.momentum: 0.9 → absent",
         "train.optimizer.name: sgd → adam",
-        "variants.a.epochs: null → 5",
         "train.optimizer.beta1: absent → 0.9",
+        "variants.a.epochs: null → 5",
         "variants.a.url: absent → file:/a b",
     ]
     assert provenance.command(facts["changed"]) == (
         "dvc exp run -S 'seeds=[0,1]' -S train.lr=0.1 -S '~train.optimizer.momentum' -S train.optimizer.name=adam"
-        " -S variants.a.epochs=5 -S +train.optimizer.beta1=0.9 -S '+variants.a.url=\"file:/a b\"'"
+        " -S +train.optimizer.beta1=0.9 -S variants.a.epochs=5 -S '+variants.a.url=\"file:/a b\"'"
     )
 
 
@@ -88,7 +88,9 @@ def test_the_command_gives_the_settings_as_dvc_understands_it(repository: Path) 
     optimizer = {"name": "adam", "beta1": 0.9}
     train = {"lr": 1e-05, "optimizer": optimizer, "nesterov": True, "url": "https://example.org/a?b=c d"}
     changed = {"seeds": [0, "x y"], "train": train, "variants": {"a": {"epochs": 5}, "lr_1e-0": {"lr": None}}}
-    facts = provenance.changes(PARAMS, changed)
+    committed = PARAMS | {"variants": {**PARAMS["variants"], "removed": {"epochs": None, "model": {}}}}
+    (repository / "params.yaml").write_text(yaml.safe_dump(committed))
+    facts = provenance.changes(committed, changed)
     words = shlex.split(provenance.command(facts))
 
     apply_overrides(repository / "params.yaml", [word for word in words[3:] if word != "-S"])

@@ -38,16 +38,24 @@ def provenance() -> dict[str, Any]:
     return facts
 
 
-def changes(defaults: Mapping[str, Any], values: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The settings in which nested `values` differ from `defaults`, as for `provenance`; a list is one setting."""
-    before, after = (dict(_flat(settings)) for settings in (defaults, values))
-    differing = [name for name in {**before, **after} if _absent(name, before, after) or before[name] != after[name]]
-    return [
-        {"name": name}
-        | ({"default": before[name]} if name in before else {})
-        | ({"value": after[name]} if name in after else {})
-        for name in differing
-    ]
+def changes(defaults: Mapping[str, Any], values: Mapping[str, Any], path: str = "") -> list[dict[str, Any]]:
+    """The settings in which nested `values` differ from `defaults`, as for `provenance`; a list is one setting.
+
+    A mapping that is gone is one as well, since Hydra deletes it whole, but no key of it that is null.
+    """
+    found: list[dict[str, Any]] = []
+    for key in {**defaults, **values}:
+        name = f"{path}.{key}".removeprefix(".")
+        before, after = defaults.get(key), values.get(key)
+        if key not in values:
+            found.append({"name": name, "default": before})
+        elif isinstance(after, dict) and after and (key not in defaults or (isinstance(before, dict) and before)):
+            found += changes(before or {}, after, name)
+        elif key not in defaults:
+            found.append({"name": name, "value": after})
+        elif before != after:
+            found.append({"name": name, "default": before, "value": after})
+    return found
 
 
 def lines(facts: Mapping[str, Any]) -> dict[str, str]:
@@ -85,17 +93,6 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return answer.stdout
-
-
-def _flat(settings: Any, path: str = "") -> list[tuple[str, Any]]:
-    """Dotted path -> value."""
-    if not isinstance(settings, dict) or not settings:
-        return [(path, settings)]
-    return [pair for key, value in settings.items() for pair in _flat(value, f"{path}.{key}".removeprefix("."))]
-
-
-def _absent(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    return name not in before or name not in after
 
 
 def _shown(change: Mapping[str, Any], key: str) -> str:
