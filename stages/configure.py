@@ -14,7 +14,7 @@ def main() -> None:
     write_configs(params, variants, Path("configs"))
     print(f"{params.data.label}: {len(variants)} variants x {len(params.seeds)} seeds")
     for names in equal_settings(variants):
-        print(f"note: {' and '.join(names)} have equal settings and are each trained")
+        print(f"note: {' and '.join(names)} have equal settings, so their results will be equal")
 
 
 if __name__ == "__main__":

@@ -156,7 +156,7 @@ def test_equal_settings_are_named(configure, capsys):
     assert configure(changed(twins)) is None
     assert capsys.readouterr().out.splitlines() == [
         "cifar10: 4 variants x 3 seeds",
-        "note: twin and simple_nn and another have equal settings and are each trained",
+        "note: twin and simple_nn and another have equal settings, so their results will be equal",
     ]
 
 

@@ -68,7 +68,7 @@ class Project:
 
     def start_over(self) -> None:
         """Forget all runs and DVC's record of them; the data stay."""
-        for path in ("runs", "results", ".dvc/cache/runs"):
+        for path in ("runs", "results", ".dvc/cache/runs", ".dvc/tmp/checkpoints"):
             shutil.rmtree(self.folder / path, ignore_errors=True)
         lock = self.folder / "dvc.lock"
         record = yaml.safe_load(lock.read_text())

@@ -83,13 +83,21 @@ def test_root_is_that_of_the_outermost_project(tmp_path: Path, monkeypatch) -> N
         assert checkpoint.root() == tmp_path / ".dvc" / "tmp" / "checkpoints"
 
 
-def test_folder_is_removed_after_success_and_kept_after_failure(tmp_path: Path) -> None:
+def test_a_run_that_ended_well_keeps_the_last_checkpoint_and_an_interrupted_one_two(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), checkpoint.claimed(tmp_path / "a") as folder:
-        checkpoint.save(folder, 1, state(1))
+        checkpoint.save(folder / "seed-0", 1, state(1))
+        checkpoint.save(folder / "seed-0", 2, state(2))
         raise KeyboardInterrupt
+    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == ["lock", "seed-0"]
     with checkpoint.claimed(tmp_path / "a") as folder:
-        assert checkpoint.load(folder) is not None
-    assert not (tmp_path / "a").exists()
+        assert len(list((folder / "seed-0").iterdir())) == 2
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()) == [
+        "a/finished",
+        "a/lock",
+        "a/seed-0/epoch-000002.pt",
+    ]
+    with checkpoint.claimed(tmp_path / "a") as folder:
+        assert not (folder / "finished").exists()
 
 
 @contextmanager
@@ -105,9 +113,8 @@ def held_by_another(folder: Path, seconds: float) -> Iterator[subprocess.Popen[s
 def test_a_folder_in_use_is_waited_for(tmp_path: Path, capsys) -> None:
     with held_by_another(tmp_path / "a", 1) as other, checkpoint.claimed(tmp_path / "a") as folder:
         assert other.wait() == 0
-        assert (folder / "lock").read_text() == str(os.getpid())  # not the file that the other removed at its end
+        assert (folder / "lock").read_text() == str(os.getpid())
     assert capsys.readouterr().err == f"note: process {other.pid} is training the same; waiting for its end\n"
-    assert not (tmp_path / "a").exists()
 
 
 def test_a_killed_process_holds_no_folder(tmp_path: Path) -> None:
@@ -115,6 +122,18 @@ def test_a_killed_process_holds_no_folder(tmp_path: Path) -> None:
         other.kill()
     with checkpoint.claimed(tmp_path / "a") as folder:
         assert folder.is_dir()
+
+
+def test_finished_runs_are_pruned_after_a_week(tmp_path: Path) -> None:
+    for name, days, finished in (("new", 6, True), ("old", 8, True), ("interrupted", 8, False)):
+        checkpoint.save(tmp_path / name / "seed-0", 1, state(1))
+        (tmp_path / name / "lock").touch()
+        if finished:
+            (tmp_path / name / "finished").touch()
+        for path in (tmp_path / name).rglob("*"):
+            os.utime(path, (time.time() - days * 24 * 3600,) * 2)
+    checkpoint.prune(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["interrupted", "new"]
 
 
 def test_abandoned_checkpoints_are_pruned_a_month_after_they_were_last_touched(tmp_path: Path) -> None:

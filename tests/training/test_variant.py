@@ -2,6 +2,7 @@
 
 import json
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,6 @@ import pytest
 import torch
 import yaml
 
-from ablation.common import sources
 from ablation.common.errors import InvalidInput
 from ablation.common.settings import read_yaml
 from ablation.models.weights import load_weights
@@ -44,7 +44,7 @@ def checkpoints(project: Path) -> list[str]:
     return [path.name for path in (project / ".dvc/tmp/checkpoints").glob("*/seed-*/epoch-*.pt")]
 
 
-def test_it_leaves_facts_gradients_and_weights_and_no_checkpoint(params: VariantParams, project: Path) -> None:
+def test_it_leaves_facts_gradients_weights_and_the_last_checkpoint(params: VariantParams, project: Path) -> None:
     train(params, project)
     metrics = project / "runs/test/metrics/seed-0"
     facts = json.loads((metrics / "run.json").read_text())
@@ -57,7 +57,7 @@ def test_it_leaves_facts_gradients_and_weights_and_no_checkpoint(params: Variant
     assert [len(epoch) for epoch in gradients["epochs"]] == [5, 5] and min(map(min, gradients["epochs"])) > 0
     assert (metrics / "plots/metrics/train/batch_loss_sd.tsv").read_text().startswith("step\tbatch_loss_sd\n1\t")
     assert (project / "runs/test/weights/seed-0.safetensors").is_file()
-    assert not checkpoints(project)
+    assert checkpoints(project) == ["epoch-000002.pt"]
 
 
 @pytest.mark.parametrize("name", read_yaml(PROJECT / "params.yaml")["study"])
@@ -77,22 +77,34 @@ def test_gradients_that_are_not_finite_are_null(variant_params, project: Path) -
     assert facts["diverged_epoch"] == len(epochs) < 5
 
 
-def test_an_edited_source_fails_the_stage_and_keeps_its_checkpoints(
-    params: VariantParams, project: Path, monkeypatch: pytest.MonkeyPatch
+def outcome(project: Path) -> dict[str, bytes]:
+    files = [path for path in (project / "runs/test").rglob("*") if path.is_file()]
+    return {str(path.relative_to(project)): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize("lr", [0.1, 1e4])
+def test_a_finished_seed_is_not_trained_again(
+    lr: float, variant_params, project: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    source = project / "layer.py"
-    source.write_text("depth = 20\n")
-    monkeypatch.setattr(sources, "loaded", lambda: {source: sources.digest(source)})
-    train_seed = variant.train_seed
+    """Under any name, beside other seeds: as after a kill before DVC recorded it, or in another experiment."""
+    train(variant_params("simple_nn_bn", lr=lr), project)
+    first = outcome(project)
+    shutil.rmtree(project / "runs")
+    capsys.readouterr()
 
-    def edit_and_train(*arguments) -> None:
-        source.write_text("depth = 56\n")
-        train_seed(*arguments)
+    again = variant_params("simple_nn_bn", lr=lr, seeds=[0, 1], checkpoint_every_epochs=7)
+    again = again.model_copy(update={"variant": "other"})
+    monkeypatch.setattr(variant, "num_processes", lambda *_: 1)
+    train(again, project)
 
-    monkeypatch.setattr(variant, "train_seed", edit_and_train)
-    with pytest.raises(InvalidInput, match=r"^layer.py: changed while this stage ran, .*; run it again$"):
-        train(params, project)
-    assert checkpoints(project)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "other seed 0 was finished before: from its checkpoint"
+    assert not any(line.startswith("other seed 0 epoch") for line in lines)
+    assert any(line.startswith("other seed 1 epoch 1/2") for line in lines)
+    second = outcome(project)
+    facts = "runs/test/metrics/seed-0/run.json"
+    assert json.loads(second[facts]) == json.loads(first.pop(facts)) | {"variant": "other"}
+    assert first and {name: second[name] for name in first} == first  # its seconds as well
 
 
 @pytest.mark.parametrize("function", ["load_data", "train_epochs"])

@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from ablation.common.sources import digest, loaded
 
@@ -20,17 +19,14 @@ def run(stage: Callable[[], None], resumable: bool = False) -> None:
     def checked() -> None:
         sources = loaded()
         stage()
-        check_unchanged(sources)
+        for path, before in sources.items():
+            if digest(path) != before:  # DVC would record the new code
+                name = os.path.relpath(path)
+                raise InvalidInput(
+                    f"{name}: changed while this stage ran, so its results have no known code; run it again"
+                )
 
     in_one_line(checked, resumable)
-
-
-def check_unchanged(sources: dict[Path, str]) -> None:
-    """sources: as `loaded` gave them. Raise InvalidInput where one has changed: DVC would record the new code."""
-    for path, before in sources.items():
-        if digest(path) != before:
-            name = os.path.relpath(path)
-            raise InvalidInput(f"{name}: changed while this stage ran, so its results have no known code; run it again")
 
 
 def in_one_line(work: Callable[[], None], resumable: bool = False) -> None:

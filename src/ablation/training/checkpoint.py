@@ -17,7 +17,9 @@ import torch
 from ablation.common.files import write_bytes
 
 KEPT = 2  # newest checkpoints of a seed; the older one serves where the newer is damaged
-MAX_AGE_SECONDS = 30 * 24 * 3600  # abandoned runs are pruned after that
+FINISHED = "finished"  # this file marks a run that came to its end; DVC may not have recorded it
+DAY_SECONDS = 24 * 3600
+MAX_DAYS, MAX_DAYS_FINISHED = 30, 7  # without a touch; then a run is pruned
 DIGEST_BYTES = 32
 
 
@@ -38,44 +40,43 @@ def key(settings: dict[str, Any], files: list[Path]) -> str:
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[Path]:
-    """Hold `folder` for this process and those it forks; removed when the block ends well, kept when it does not.
+    """Hold `folder` for this process and those it forks. Of a run that ends well the last checkpoint of a seed is kept.
 
-    Waits, with a note, while another process holds it: experiments that run at the same time may share a run.
+    From there come its results, untrained, where DVC was killed before it had recorded them, where another experiment
+    has the same run, and where seeds are added. Waits, with a note, while another process holds the folder.
     """
     prune(folder.parent)
     with _locked(folder) as lock:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
+        (folder / FINISHED).unlink(missing_ok=True)
         yield folder
-        shutil.rmtree(folder, ignore_errors=True)
+        for seed in folder.glob("seed-*"):
+            _keep(seed, 1)
+        (folder / FINISHED).touch()
 
 
 def _locked(folder: Path) -> TextIO:
     """The open and locked file `lock` in `folder`, which holds the process that has it."""
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            lock = (folder / "lock").open("a+")
-        except FileNotFoundError:
-            continue  # its holder is removing the folder
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            print(f"note: process {lock.read()} is training the same; waiting for its end", file=sys.stderr)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        if os.fstat(lock.fileno()).st_nlink:
-            return lock
-        lock.close()  # its holder has come to its end and removed it
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = (folder / "lock").open("a+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        print(f"note: process {lock.read()} is training the same; waiting for its end", file=sys.stderr)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
 
 
 def prune(folder: Path) -> None:
-    """Remove the checkpoints in `folder` that no run has touched for a month."""
+    """Remove the runs in `folder` that nobody has touched for a month; those that came to their end, for a week."""
     for lock in folder.glob("*/lock"):
-        with suppress(FileNotFoundError):  # of a run that writes or ends just now
+        days = MAX_DAYS_FINISHED if (lock.parent / FINISHED).exists() else MAX_DAYS
+        with suppress(FileNotFoundError):  # of a run that writes just now
             newest = max(path.stat().st_mtime for path in [lock, *lock.parent.rglob("*")])
-            if time.time() - newest > MAX_AGE_SECONDS:
+            if time.time() - newest > days * DAY_SECONDS:
                 shutil.rmtree(lock.parent, ignore_errors=True)
 
 
@@ -85,7 +86,11 @@ def save(folder: Path, epoch: int, state: dict[str, Any]) -> None:
     torch.save(state, buffer)
     payload = buffer.getvalue()
     write_bytes(folder / f"epoch-{epoch:06d}.pt", hashlib.sha256(payload).digest() + payload)
-    for old in sorted(folder.glob("epoch-*.pt"))[:-KEPT]:
+    _keep(folder, KEPT)
+
+
+def _keep(folder: Path, num_newest: int) -> None:
+    for old in sorted(folder.glob("epoch-*.pt"))[:-num_newest]:
         old.unlink()
 
 

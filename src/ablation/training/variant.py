@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
-from ablation.common import sources
-from ablation.common.errors import InvalidInput, check_unchanged
+from ablation.common.errors import InvalidInput
 from ablation.common.files import write_json
+from ablation.common.sources import loaded
 from ablation.data.splits import Normalization, read_split, read_statistics
 from ablation.models.weights import save_weights
 from ablation.training import checkpoint
@@ -29,17 +29,18 @@ CHECKPOINT_SHARE = 0.02  # of the time, at most
 
 
 def train_variant(params: VariantParams, splits: Path, output: Path) -> None:
-    """Train every seed of `params`, going on from the checkpoints of an interrupted run of the same.
+    """Train every seed of `params`, going on from the checkpoints of an earlier run of the same.
 
     splits: folder of {train,val}.safetensors and statistics.json. output: gets weights/, metrics/ and timing/, with an
-    entry per seed. Raises InvalidInput where the sources changed meanwhile.
+    entry per seed.
     """
-    code = sources.loaded()
+    code = loaded()
     device = prepare(params)
     compiler = threading.Thread(target=_import_compiler)
     compiler.start()
     inputs = [splits / name for name in ("train.safetensors", "val.safetensors", "statistics.json")]
-    settings = params.model_dump(exclude={"seeds", "checkpoint_every_epochs"})  # they change nothing of a seed's run
+    no_matter = {"variant", "seeds", "checkpoint_every_epochs"}  # to a seed's run
+    settings = params.model_dump(exclude=no_matter)
     identity = checkpoint.key({**settings, "on": describe(device)}, [*code, *inputs])
     with checkpoint.claimed(checkpoint.root() / identity) as folder:
         train, val = read_split(inputs[0]), read_split(inputs[1])
@@ -54,7 +55,6 @@ def train_variant(params: VariantParams, splits: Path, output: Path) -> None:
                 f"{params.variant}: out of GPU memory with batch_size {params.batch_size}; "
                 "lower train.batch_size, or end what else uses the GPU"
             ) from None
-        check_unchanged(code)  # before the checkpoints go: with the change undone they are good again
 
 
 def _import_compiler() -> None:
@@ -73,7 +73,9 @@ def train_seed(params: VariantParams, data: Data, output: Path, checkpoints: Pat
     curves = Curves(output / "metrics" / name, output / "timing" / name)
     _resume(run, curves, checkpoints / name)
     if run.epochs:
-        print(f"{params.variant} seed {seed} goes on after epoch {len(run.epochs)}", flush=True)
+        finished = len(run.epochs) == params.epochs or run.diverged_epoch is not None
+        how = "was finished before: from its checkpoint" if finished else f"goes on after epoch {len(run.epochs)}"
+        print(f"{params.variant} seed {seed} {how}", flush=True)
     saved, save_seconds = time.monotonic(), 0.0
     for epoch in train_epochs(run, params, seed, data, epoch_clock(data.train_labels.device)):
         curves.log(epoch)
