@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from ablation.common.errors import InvalidInput, run
-from ablation.configuration.study import equal_settings, resolve, write_configs
+from ablation.configuration.study import equal_settings, remove_others, resolve, write_configs
 
 
 def main() -> None:
@@ -12,6 +12,7 @@ def main() -> None:
         raise InvalidInput(f"stages/configure.py takes no arguments, got {' '.join(sys.argv[1:])}; params.yaml has all")
     params, variants = resolve("params.yaml")
     write_configs(params, variants, Path("configs"))
+    remove_others(variants, Path("runs"))
     print(f"{params.data.label}: {len(variants)} variants x {len(params.seeds)} seeds")
     for names in equal_settings(variants):
         print(f"note: {' and '.join(names)} have equal settings, so their results will be equal")

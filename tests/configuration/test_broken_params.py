@@ -207,6 +207,17 @@ NAMES_AND_SEEDS = [
         {"aggregate.comparisons.swish.baseline": "vgg"},
         f"aggregate.comparisons.swish.baseline: 'vgg' is not a variant; known: {VARIANTS}",
     ),
+    ({"aggregate.sweeps.l2.variants": []}, "aggregate.sweeps.l2.variants: [] must have at least 1 item"),
+    (
+        {"aggregate.sweeps.l2.variants": ["l2_0", "l2_0"]},
+        "aggregate.sweeps.l2.variants: 'l2_0' is named twice; each may be named once",
+    ),
+    (
+        {"aggregate.comparisons.plateau.claim.value": 60},
+        "aggregate.comparisons.plateau: the claim's value 60, tolerance 0.03: val_accuracy is a fraction, so at most 1 "
+        "(0.6 is 60 %)",
+    ),
+    ({"train.num_threads": 9999}, "train.num_threads: 9999 must be less than or equal to 256"),
 ]
 
 

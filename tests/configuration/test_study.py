@@ -165,6 +165,14 @@ def test_variants_outside_the_study_are_not_written(configs):
     assert [name for name in files if name.startswith("train/")] == ["train/l1.yaml"]
 
 
+def test_what_a_variant_outside_the_study_left_behind_is_removed(configure, workspace: Path):
+    """Else the folder that aggregate depends on has a hash that no clone can have."""
+    for name in ("l1", "gone"):
+        (workspace / "runs" / name / "weights").mkdir(parents=True)
+    assert configure(changed({"study": ["l1"]})) is None
+    assert [path.name for path in (workspace / "runs").iterdir()] == ["l1"]
+
+
 def test_variants_outside_the_study_are_checked(configure):
     error = configure(changed({"study": ["l1"], "variants.simple_nn.epochs": -1}))
     assert error == "error: params.yaml: variants.simple_nn.epochs: -1 must be greater than 0"

@@ -8,13 +8,15 @@ from ablation.common.settings import Settings
 
 Name = Annotated[str, Field(pattern="^[A-Za-z0-9_][A-Za-z0-9_-]*$")]  # of files, and in DVC's params paths: no dot
 
+Title = Annotated[str, Field(min_length=1)]
+
 
 class SweepParams(Settings):
     """One line of a sweep figure: accuracy of `variants` against the setting in which they differ."""
 
-    title: str
+    title: Title
     setting: Literal["lr", "weight_decay"]
-    variants: list[str]
+    variants: Annotated[list[str], Field(min_length=1)]
 
 
 class HigherParams(Settings):
@@ -70,11 +72,13 @@ Metric = Literal[
     "images_per_second",
 ]
 
+SHARES = ("val_accuracy", "test_accuracy", "train_accuracy", "gap", "dead_units", "sparsity")  # fractions of 1
+
 
 class ComparisonParams(Settings):
     """What the study claims of `variant` against `baseline`, or of `variant` alone; accuracies are fractions."""
 
-    title: str
+    title: Title
     family: str  # comparisons that answer one question; Holm's correction is over them
     metric: Metric
     variant: str
@@ -87,6 +91,10 @@ class ComparisonParams(Settings):
             raise ValueError(
                 f"the claim {self.claim.name} needs a baseline; without one only number and at_most can be claimed"
             )
+        figures = self.claim.model_dump(exclude={"name"})
+        if self.metric in SHARES and any(abs(value) > 1 for value in figures.values()):
+            told = ", ".join(f"{key} {value:g}" for key, value in figures.items())
+            raise ValueError(f"the claim's {told}: {self.metric} is a fraction, so at most 1 (0.6 is 60 %)")
         if self.baseline == self.variant:
             raise ValueError(f"'{self.variant}' is compared with itself; variant and baseline must differ")
         return self

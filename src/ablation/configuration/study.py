@@ -1,5 +1,7 @@
 """params.yaml as a whole: checked once, then cut into one settings file per stage and variant."""
 
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,7 +50,6 @@ def resolve(source: str) -> tuple[StudyParams, dict[str, VariantParams]]:
     values = read_yaml(source)
     params = StudyParams.parse(values, source)
     _check_unique(source, "seeds", params.seeds)
-    _check_unique(source, "study", params.study)
     resolved = {}
     for name, overrides in params.variants.items():
         settings = merge(values["train"], overrides)
@@ -59,6 +60,7 @@ def resolve(source: str) -> tuple[StudyParams, dict[str, VariantParams]]:
         named[f"aggregate.comparisons.{key}.variant"] = [comparison.variant]
         named[f"aggregate.comparisons.{key}.baseline"] = [] if comparison.baseline is None else [comparison.baseline]
     for path, names in {"study": params.study, **named}.items():
+        _check_unique(source, path, names)
         for name in names:
             if name not in resolved:
                 raise InvalidInput(f"{source}: {path}: '{name}' is not a variant; {nearest(name, list(resolved))}")
@@ -88,6 +90,16 @@ def write_configs(params: StudyParams, variants: dict[str, VariantParams], folde
     write_yaml(folder / "aggregate.yaml", report.model_dump())
     for name, settings in variants.items():
         write_yaml(folder / "train" / f"{name}.yaml", settings.model_dump())
+
+
+def remove_others(variants: Mapping[str, object], runs: Path) -> None:
+    """Remove what a variant that is no longer in the study has left in `runs`; DVC's cache still has it.
+
+    The stage aggregate depends on the whole folder, so dvc.lock would hold a hash that no clone can have.
+    """
+    for folder in sorted(runs.glob("*/")):
+        if folder.name not in variants:
+            shutil.rmtree(folder)
 
 
 def _check_unique(source: str, path: str, values: list[Any]) -> None:

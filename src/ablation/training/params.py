@@ -72,7 +72,7 @@ class TrainParams(Settings):
     precision: Literal["fp32", "tf32", "bf16"]
     compile: bool
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
-    num_threads: Annotated[int, Field(gt=0)]  # CPU threads of one seed
+    num_threads: Annotated[int, Field(gt=0, le=256)]  # CPU threads of one seed
     deterministic: bool
     checkpoint_every_epochs: Annotated[int, Field(gt=0)]
 
