@@ -208,6 +208,14 @@ def test_one_seed_has_no_interval_and_no_verdict_but_its_images_are_compared(row
     assert row.test_p is not None and row.test_p < 1e-6
 
 
+def test_only_accuracies_are_compared_on_the_test_images() -> None:
+    runs = runs_of(VAL).assign(gap=0.1)
+    correct = dict.fromkeys(VAL, np.ones((5, 10), dtype=bool))
+    declared = {metric: params(variant="better", metric=metric) for metric in ("val_accuracy", "gap")}
+    rows = compare(declared, runs, correct, NUM_IMAGES).rows
+    assert [row.test_images for row in rows] == [10, None]
+
+
 def test_seeds_that_differ_are_compared_by_welch() -> None:
     runs = runs_of({"baseline": BASELINE[:3], "better": VAL["better"]})
     (row,) = compare({"clear": COMPARISONS["clear"]}, runs, {}, NUM_IMAGES).rows

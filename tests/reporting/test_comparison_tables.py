@@ -60,6 +60,18 @@ def test_what_was_not_run_is_listed_with_the_reason_and_the_rule_is_told(
     assert page.rstrip().endswith(RULE)
 
 
+def test_a_study_without_comparisons_has_no_section() -> None:
+    assert comparison_tables.markdown(Comparisons([], {}), {}) == ""
+    assert comparison_tables.text(Comparisons([], {}), {}) == "no comparisons: params.yaml declares none"
+
+
+def test_the_measure_is_told_once(params: ReportParams) -> None:
+    gap = params.comparisons["gap_l2_none"]
+    assert comparison_tables.title_text(gap) == "Title of gap_l2_none (train minus val accuracy)"
+    named = gap.model_copy(update={"title": "L2, train minus val accuracy"})
+    assert comparison_tables.title_text(named) == "L2, train minus val accuracy"
+
+
 def test_a_study_of_other_variants_compares_nothing_and_says_so(params: ReportParams) -> None:
     nothing = Comparisons([], dict.fromkeys(params.comparisons, "not in the study"))
 

@@ -102,6 +102,8 @@ def test_a_long_list_is_counted() -> None:
     changed = provenance.changes({"study": list(range(27))}, {"study": ["a", "b"]})
 
     assert provenance.lines({"changed": changed})["settings changed"] == "study: 27 of them → [a, b]"
+    changed = provenance.changes({"comparisons": dict.fromkeys("abcdefghijk")}, {"comparisons": {}})
+    assert provenance.lines({"changed": changed})["settings changed"] == "comparisons: 11 of them → {}"
 
 
 def test_changes_of_the_code_are_told(repository: Path) -> None:

@@ -21,6 +21,7 @@ from ablation.analysis.differences import (
 )
 from ablation.analysis.params import AtMostParams, ComparisonParams, NumberParams
 
+BY_IMAGES = ("val_accuracy", "test_accuracy")  # compared by the predictions on the test images as well
 COUNTS = ("parameters", "multiply_adds", "activation_bytes")  # the same for every seed
 STEPS = {"epochs_to_converge": 1.0, "dead_units": 1 / 228}  # the least spread that counts: an epoch, a unit of SimpleNN
 
@@ -110,7 +111,8 @@ def compare(
             continue
         resolution = 1 / num_images[params.metric] if params.metric in num_images else STEPS.get(params.metric, 0.0)
         rows[name], difference = _measure(name, params, runs, resolution)
-        if params.baseline is not None and {params.variant, params.baseline} <= correct.keys():
+        by_images = params.metric in BY_IMAGES and params.variant in correct
+        if by_images and params.baseline is not None and params.baseline in correct:
             rows[name] = _with_images(rows[name], correct[params.variant], correct[params.baseline])
         if difference is not None:
             families.setdefault(params.family, {})[name] = difference

@@ -8,6 +8,7 @@ import pandas as pd
 
 from ablation.analysis.comparisons import Comparison, Comparisons
 from ablation.analysis.params import (
+    SHARES,
     AtMostParams,
     ComparisonParams,
     EqualParams,
@@ -53,9 +54,10 @@ named. p: after Holm's correction over the comparisons of its family.
 """
 
 
-def title_text(row: Comparison) -> str:
-    """The title, and the measure unless it is validation accuracy."""
-    return row.title if row.metric == "val_accuracy" else f"{row.title} ({METRICS[row.metric].words})"
+def title_text(row: Comparison | ComparisonParams) -> str:
+    """The title, and the measure unless it is validation accuracy or in the title."""
+    words = METRICS[row.metric].words
+    return row.title if row.metric == "val_accuracy" or words in row.title else f"{row.title} ({words})"
 
 
 def claim_text(params: ComparisonParams) -> str:
@@ -109,7 +111,7 @@ def p_text(p: float | None) -> str:
 
 def is_share(metric: str) -> bool:
     """Whether the metric is a fraction, told in percent and its differences in points."""
-    return METRICS[metric].unit == "points"
+    return metric in SHARES
 
 
 def tidy(compared: Comparisons, comparisons: Mapping[str, ComparisonParams]) -> pd.DataFrame:
@@ -127,18 +129,22 @@ def tidy(compared: Comparisons, comparisons: Mapping[str, ComparisonParams]) -> 
 
 
 def markdown(compared: Comparisons, comparisons: Mapping[str, ComparisonParams]) -> str:
-    """The section of results/ablation.md."""
+    """The section of results/ablation.md; nothing where nothing is compared."""
+    if not comparisons:
+        return ""
     parts = ["\n## Comparisons with what the study claims\n"]
     if compared.rows:
         parts += [_table(compared, comparisons, "pipe"), LEGEND]
     if compared.not_run:
-        left_out = [f"- {comparisons[name].title}: {reason}" for name, reason in compared.not_run.items()]
+        left_out = [f"- {title_text(comparisons[name])}: {reason}" for name, reason in compared.not_run.items()]
         parts += ["Not run:\n", *left_out, ""]
     return "\n".join([*parts, "### The rule\n", RULE, ""])
 
 
 def text(compared: Comparisons, comparisons: Mapping[str, ComparisonParams]) -> str:
     """The same table for a terminal, and how many were left out."""
+    if not comparisons:
+        return "no comparisons: params.yaml declares none"
     lines = ["Comparisons with what the study claims"]
     if compared.rows:
         lines += ["", _table(compared, comparisons, "simple")]

@@ -82,7 +82,7 @@ def _table(rows: Sequence[Comparison], claimed: Mapping[str, str], scale: int) -
         [
             {
                 "name": row.name,
-                "title": row.title if row.metric == "first_batch_loss" else title_text(row),
+                "title": title_text(row),
                 "claim": claimed[row.name],
                 "effect": effect_text(row),
                 "seeds": row.num_seeds,

@@ -99,7 +99,7 @@ def _shown(change: Mapping[str, Any], key: str) -> str:
     if key not in change:
         return "absent"
     value = change[key]
-    if isinstance(value, list) and len(value) > MAX_SHOWN:
+    if isinstance(value, list | dict) and len(value) > MAX_SHOWN:
         return f"{len(value)} of them"
     return value if isinstance(value, str) else json.dumps(value).replace('"', "")
 
