@@ -16,8 +16,8 @@ FILES = [
         f":{line_of('study:')}: not valid YAML: the key seeds is repeated",
     ),
     (
-        replaced("  adam: {epochs: null,", "  adam: {epochs: null, epochs: 3,"),
-        f":{line_of('  adam:')}: not valid YAML: the key epochs is repeated",
+        replaced("  simple_nn: {epochs: null}", "  simple_nn: {epochs: null, epochs: 3}"),
+        f":{line_of('  simple_nn:')}: not valid YAML: the key epochs is repeated",
     ),
     (
         f"{TEXT}]\n".encode(),

@@ -165,6 +165,16 @@ def test_variants_outside_the_study_are_not_written(configs):
     assert [name for name in files if name.startswith("train/")] == ["train/l1.yaml"]
 
 
+def test_dvc_changes_no_line_but_the_one_it_sets(workspace: Path):
+    from dvc.utils.serialize import modify_yaml
+
+    (workspace / "params.yaml").write_text(TEXT)
+    with modify_yaml(workspace / "params.yaml") as params:
+        params["train"]["lr"] = 0.1
+    lines = zip(TEXT.splitlines(), (workspace / "params.yaml").read_text().splitlines(), strict=True)
+    assert [after.split()[:2] for before, after in lines if after != before] == [["lr:", "0.1"]]
+
+
 def test_what_a_variant_outside_the_study_left_behind_is_removed(configure, workspace: Path):
     """Else the folder that aggregate depends on has a hash that no clone can have."""
     for name in ("l1", "gone"):
