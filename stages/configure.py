@@ -4,13 +4,14 @@ import sys
 from pathlib import Path
 
 from ablation.common.errors import InvalidInput, run
-from ablation.configuration.study import equal_settings, remove_others, resolve, write_configs
+from ablation.configuration.study import check_devices, equal_settings, remove_others, resolve, write_configs
 
 
 def main() -> None:
     if sys.argv[1:]:
         raise InvalidInput(f"stages/configure.py takes no arguments, got {' '.join(sys.argv[1:])}; params.yaml has all")
     params, variants = resolve("params.yaml")
+    check_devices("params.yaml", params)
     write_configs(params, variants, Path("configs"))
     remove_others(variants, Path("runs"))
     print(f"{params.data.label}: {len(variants)} variants x {len(params.seeds)} seeds")

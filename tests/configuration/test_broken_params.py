@@ -241,6 +241,13 @@ def test_label_cifar10_is_kept_for_the_official_data(configure):
     assert configure(changed({"data.md5": "0" * 32} | JPEG)) is None
 
 
+@pytest.mark.parametrize("path", ["train.device", "variants.l1.device", "evaluate.device"])
+def test_a_device_that_this_machine_lacks(configure, path: str) -> None:
+    """Before anything is trained, though the device of the evaluation is used long after."""
+    error = configure(changed({path: "cuda:99"}))
+    assert error.startswith(f"error: params.yaml: {path}: device cuda:99: not on this machine, which has ")
+
+
 @pytest.mark.parametrize("sizes", [{"data.train_size": 9}, {"data.val_size": 9}])
 def test_fewer_images_than_classes(configure, sizes):
     assert configure(changed(sizes)).startswith("error: params.yaml: data: train_size ")

@@ -67,6 +67,20 @@ def resolve(source: str) -> tuple[StudyParams, dict[str, VariantParams]]:
     return params, {name: resolved[name] for name in params.study}
 
 
+def check_devices(source: str, params: StudyParams) -> None:
+    """Raise InvalidInput where this machine lacks a device that the params file `source` names."""
+    named = {"train.device": params.train.device, "evaluate.device": params.evaluate.device}
+    named |= {f"variants.{name}.device": of["device"] for name, of in params.variants.items() if of.get("device")}
+    for path, device in named.items():
+        if device not in ("auto", "cpu"):
+            from ablation.models.device import choose_device  # torch, on this path only
+
+            try:
+                choose_device(device)
+            except InvalidInput as error:
+                raise InvalidInput(f"{source}: {path}: {error}") from None
+
+
 def equal_settings(variants: dict[str, VariantParams]) -> list[list[str]]:
     """Groups of variants that differ in nothing but their name."""
     groups: dict[str, list[str]] = {}
