@@ -50,7 +50,8 @@ def train_stage(splits: Path, device: str, folder: Path, rounds: int) -> dict[st
         write_yaml(config, settings | {"device": device, "epochs": 1, "seeds": [0]})
     for round_ in range(1 + rounds):  # the first compiles Python's files
         for name, measured in times.items():
-            shutil.rmtree(folder / name / "runs", ignore_errors=True)
+            for left in ("runs", ".dvc"):  # with the checkpoint of the round before
+                shutil.rmtree(folder / name / left, ignore_errors=True)
             wall = _run([*stage_command(), "stages/train.py", VARIANT], folder / name)
             if round_:
                 timing = folder / name / "runs" / VARIANT / "timing" / "seed-0" / "metrics.json"
