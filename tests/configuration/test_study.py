@@ -165,14 +165,17 @@ def test_variants_outside_the_study_are_not_written(configs):
     assert [name for name in files if name.startswith("train/")] == ["train/l1.yaml"]
 
 
-def test_dvc_changes_no_line_but_the_one_it_sets(workspace: Path):
-    from dvc.utils.serialize import modify_yaml
+def test_dvc_changes_no_line_but_those_it_sets(workspace: Path):
+    """DVC writes lists in lines and drops comments and empty lines after them; a second -S must find nothing more."""
+    from dvc.utils.hydra import apply_overrides  # type: ignore[import-untyped]
 
-    (workspace / "params.yaml").write_text(TEXT)
-    with modify_yaml(workspace / "params.yaml") as params:
-        params["train"]["lr"] = 0.1
-    lines = zip(TEXT.splitlines(), (workspace / "params.yaml").read_text().splitlines(), strict=True)
-    assert [after.split()[:2] for before, after in lines if after != before] == [["lr:", "0.1"]]
+    path = workspace / "params.yaml"
+    path.write_text(TEXT)
+    for lr in ("0.1", "0.2"):
+        apply_overrides(path, [f"train.lr={lr}", "seeds=[3,4,5]"])
+        lines = zip(TEXT.splitlines(), path.read_text().splitlines(), strict=True)
+        changes = [after.split()[:2] for before, after in lines if after != before]
+        assert changes == [["-", "3"], ["-", "4"], ["-", "5"], ["lr:", lr]]
 
 
 def test_what_a_variant_outside_the_study_left_behind_is_removed(configure, workspace: Path):

@@ -7,7 +7,6 @@ from pydantic import Field, model_validator
 from ablation.common.settings import Settings
 
 Name = Annotated[str, Field(pattern="^[A-Za-z0-9_][A-Za-z0-9_-]*$")]  # of files, and in DVC's params paths: no dot
-
 Title = Annotated[str, Field(min_length=1)]
 
 
