@@ -178,12 +178,14 @@ def test_dvc_changes_no_line_but_those_it_sets(workspace: Path):
         assert changes == [["-", "3"], ["-", "4"], ["-", "5"], ["lr:", lr]]
 
 
-def test_what_a_variant_outside_the_study_left_behind_is_removed(configure, workspace: Path):
+def test_what_a_variant_outside_the_study_left_behind_is_removed(configure, workspace: Path, capsys):
     """Else the folder that aggregate depends on has a hash that no clone can have."""
     for name in ("l1", "gone"):
         (workspace / "runs" / name / "weights").mkdir(parents=True)
     assert configure(changed({"study": ["l1"]})) is None
     assert [path.name for path in (workspace / "runs").iterdir()] == ["l1"]
+    line = "note: runs/gone removed: no variant of the study; DVC's cache has what was finished"
+    assert capsys.readouterr().out.splitlines()[0] == line
 
 
 def test_variants_outside_the_study_are_checked(configure):

@@ -118,7 +118,7 @@ def test_a_full_gpu_is_one_line_with_what_to_lower(
     with pytest.raises(InvalidInput) as caught:
         train(params, project)
     assert str(caught.value) == (
-        "test: out of GPU memory with batch_size 16; lower train.batch_size, or end what else uses the GPU"
+        "out of GPU memory with batch_size 16; lower train.batch_size, or end what else uses the GPU"
     )
 
 

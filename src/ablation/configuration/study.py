@@ -107,13 +107,14 @@ def write_configs(params: StudyParams, variants: dict[str, VariantParams], folde
 
 
 def remove_others(variants: Mapping[str, object], runs: Path) -> None:
-    """Remove what a variant that is no longer in the study has left in `runs`; DVC's cache still has it.
+    """Remove what a variant that is no longer in the study has left in `runs`; DVC's cache has what was finished.
 
     The stage aggregate depends on the whole folder, so dvc.lock would hold a hash that no clone can have.
     """
     for folder in sorted(runs.glob("*/")):
         if folder.name not in variants:
             shutil.rmtree(folder)
+            print(f"note: {folder} removed: no variant of the study; DVC's cache has what was finished")
 
 
 def _check_unique(source: str, path: str, values: list[Any]) -> None:

@@ -4,8 +4,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ablation.common.errors import InvalidInput
 from ablation.data.splits import Normalization, Statistics, channels_last
+from ablation.models.device import gpu_memory
 
 
 def predict(model: nn.Module, images: Tensor, statistics: Statistics, batch_size: int) -> Tensor:
@@ -15,13 +15,8 @@ def predict(model: nn.Module, images: Tensor, statistics: Statistics, batch_size
     """
     device = next(model.parameters()).device
     normalization = Normalization.of(statistics, images.shape[-1]).to(device)
-    try:
-        with torch.inference_mode():
-            logits = [model(normalization(channels_last(batch.to(device)))) for batch in images.split(batch_size)]
-    except torch.OutOfMemoryError:
-        raise InvalidInput(
-            f"out of GPU memory with batch_size {batch_size}; lower evaluate.batch_size, or end what else uses the GPU"
-        ) from None
+    with gpu_memory(batch_size, "evaluate.batch_size"), torch.inference_mode():
+        logits = [model(normalization(channels_last(batch.to(device)))) for batch in images.split(batch_size)]
     return torch.cat(logits).float().cpu()
 
 

@@ -1,4 +1,7 @@
-"""The device that a setting names."""
+"""The device that a setting names, and its memory."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -17,3 +20,14 @@ def choose_device(name: str) -> torch.device:
     if device not in available:
         raise InvalidInput(f"device {name}: not on this machine, which has {', '.join(available)} (or auto)")
     return torch.device(device)
+
+
+@contextmanager
+def gpu_memory(batch_size: int, setting: str) -> Iterator[None]:
+    """Raise InvalidInput where the block runs out of GPU memory; setting: the name of `batch_size` in params.yaml."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise InvalidInput(
+            f"out of GPU memory with batch_size {batch_size}; lower {setting}, or end what else uses the GPU"
+        ) from None

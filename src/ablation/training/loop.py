@@ -69,6 +69,10 @@ class Run:
     def diverged_epoch(self) -> int | None:
         return self.epochs[-1].number if self.epochs and self.epochs[-1].diverged else None
 
+    def finished(self, num_epochs: int) -> bool:
+        """Whether it has trained for `num_epochs`, or diverged before."""
+        return len(self.epochs) >= num_epochs or self.diverged_epoch is not None
+
     def state(self) -> dict[str, Any]:
         return {
             "model": self.model.state_dict(),
@@ -129,7 +133,7 @@ def train_epochs(
         step = captured_step(step, run.model, run.optimizer, sums)
     num_images = len(data.train_labels)
     num_steps = math.ceil(num_images / params.batch_size)
-    while len(run.epochs) < params.epochs and run.diverged_epoch is None:
+    while not run.finished(params.epochs):
         number = len(run.epochs) + 1
         # Without augmentation only the plan's order counts.
         plan = epoch_plan(seed, number, num_images, AUGMENTATIONS.get(params.augmentation, CROP_FLIP)).to(device)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 
-from ablation.common.errors import InvalidInput
 from ablation.common.files import write_json
 from ablation.common.sources import loaded
 from ablation.data.splits import Normalization, read_split, read_statistics
+from ablation.models.device import gpu_memory
 from ablation.models.weights import save_weights
 from ablation.training import checkpoint
 from ablation.training.backend import describe, epoch_clock, prepare
@@ -39,22 +39,17 @@ def train_variant(params: VariantParams, splits: Path, output: Path) -> None:
     compiler = threading.Thread(target=_import_compiler)
     compiler.start()
     inputs = [splits / name for name in ("train.safetensors", "val.safetensors", "statistics.json")]
-    no_matter = {"variant", "seeds", "checkpoint_every_epochs"}  # to a seed's run
-    settings = params.model_dump(exclude=no_matter)
+    # What is excluded changes nothing of a seed's run.
+    settings = params.model_dump(exclude={"variant", "seeds", "checkpoint_every_epochs"})
     identity = checkpoint.key({**settings, "on": describe(device)}, [*code, *inputs])
     with checkpoint.claimed(checkpoint.root() / identity) as folder:
         train, val = read_split(inputs[0]), read_split(inputs[1])
         normalization = Normalization.of(read_statistics(inputs[2]), train.images.shape[-1])
-        try:
+        with gpu_memory(params.batch_size, "train.batch_size"):
             data = load_data(train, val, normalization, params, device)
             compiler.join()  # before the fork, which no thread survives
             at_a_time = num_processes(len(params.seeds), params.num_threads) if device.type == "cpu" else 1
             run_seeds(functools.partial(train_seed, params, data, output, folder), params.seeds, at_a_time)
-        except torch.OutOfMemoryError:
-            raise InvalidInput(
-                f"{params.variant}: out of GPU memory with batch_size {params.batch_size}; "
-                "lower train.batch_size, or end what else uses the GPU"
-            ) from None
 
 
 def _import_compiler() -> None:
@@ -73,7 +68,7 @@ def train_seed(params: VariantParams, data: Data, output: Path, checkpoints: Pat
     curves = Curves(output / "metrics" / name, output / "timing" / name)
     _resume(run, curves, checkpoints / name)
     if run.epochs:
-        finished = len(run.epochs) == params.epochs or run.diverged_epoch is not None
+        finished = run.finished(params.epochs)
         how = "was finished before: from its checkpoint" if finished else f"goes on after epoch {len(run.epochs)}"
         print(f"{params.variant} seed {seed} {how}", flush=True)
     saved, save_seconds = time.monotonic(), 0.0
