@@ -2,18 +2,19 @@
 
 from pathlib import Path
 
-from ablation.analysis.classes import read_classes
-from ablation.analysis.comparisons import compare
-from ablation.analysis.layers import read_layers
-from ablation.analysis.params import ReportParams
-from ablation.analysis.predictions import read_predictions
-from ablation.analysis.runs import read_num_images, read_study
 from ablation.common.errors import run
-from ablation.common.files import write_json, write_text
-from ablation.reporting import answer, comparison_tables, figures, page, provenance, statements, style, tables
 
 
 def main() -> None:
+    from ablation.analysis.classes import read_classes
+    from ablation.analysis.comparisons import compare
+    from ablation.analysis.layers import read_layers
+    from ablation.analysis.params import ReportParams
+    from ablation.analysis.predictions import read_predictions
+    from ablation.analysis.runs import read_num_images, read_study
+    from ablation.common.files import write_json, write_text
+    from ablation.reporting import answer, comparison_tables, figures, page, provenance, statements, style, tables
+
     params = ReportParams.read("configs/aggregate.yaml")
     results = Path("results")
     runs, curves = read_study(params, Path("runs"))

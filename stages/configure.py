@@ -4,10 +4,11 @@ import sys
 from pathlib import Path
 
 from ablation.common.errors import InvalidInput, run
-from ablation.configuration.study import check_devices, equal_settings, remove_others, resolve, write_configs
 
 
 def main() -> None:
+    from ablation.configuration.study import check_devices, equal_settings, remove_others, resolve, write_configs
+
     if sys.argv[1:]:
         raise InvalidInput(f"stages/configure.py takes no arguments, got {' '.join(sys.argv[1:])}; params.yaml has all")
     params, variants = resolve("params.yaml")

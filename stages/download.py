@@ -4,12 +4,13 @@ import sys
 from pathlib import Path
 
 from ablation.common.errors import InvalidInput, run
-from ablation.data.archive import check_md5, open_archive, unpack
-from ablation.data.params import DownloadParams
-from ablation.data.records import read_test, read_train, replacing
 
 
 def main() -> None:
+    from ablation.data.archive import check_md5, open_archive, unpack
+    from ablation.data.params import DownloadParams
+    from ablation.data.records import read_test, read_train, replacing
+
     if sys.argv[1:]:
         raise InvalidInput(f"stages/download.py takes no arguments, got {' '.join(sys.argv[1:])}; params.yaml has all")
     params = DownloadParams.read("configs/download.yaml")

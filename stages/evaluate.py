@@ -3,22 +3,23 @@
 import sys
 from pathlib import Path
 
-import pandas as pd
-import torch
-
 from ablation.common.errors import InvalidInput, run
-from ablation.common.files import write_json, write_text
-from ablation.data.splits import read_split, read_statistics
-from ablation.evaluation.diagnostics import ActiveUnits, diagnose
-from ablation.evaluation.metrics import classification_metrics, confusion_table
-from ablation.evaluation.mistakes import confident_mistakes
-from ablation.evaluation.params import EvaluateParams
-from ablation.evaluation.predictions import predict, predictions_table
-from ablation.models.device import choose_device
-from ablation.models.weights import find_weights, load_weights
 
 
 def main() -> None:
+    import pandas as pd
+    import torch
+
+    from ablation.common.files import write_json, write_text
+    from ablation.data.splits import read_split, read_statistics
+    from ablation.evaluation.diagnostics import ActiveUnits, diagnose
+    from ablation.evaluation.metrics import classification_metrics, confusion_table
+    from ablation.evaluation.mistakes import confident_mistakes
+    from ablation.evaluation.params import EvaluateParams
+    from ablation.evaluation.predictions import predict, predictions_table
+    from ablation.models.device import choose_device
+    from ablation.models.weights import find_weights, load_weights
+
     if len(sys.argv) != 2:
         raise InvalidInput("usage: python stages/evaluate.py VARIANT")
     variant = sys.argv[1]

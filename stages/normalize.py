@@ -3,18 +3,19 @@
 import sys
 from pathlib import Path
 
-import torch
-
 from ablation.common.errors import InvalidInput, run
-from ablation.common.files import write_file
-from ablation.data.params import NormalizeParams
-from ablation.data.records import read_classes, read_test, read_train, replacing
-from ablation.data.samples import draw_samples
-from ablation.data.splits import Statistics, write_split, write_statistics
-from ablation.data.stratify import channel_statistics, check_classes, split_indices
 
 
 def main() -> None:
+    import torch
+
+    from ablation.common.files import write_file
+    from ablation.data.params import NormalizeParams
+    from ablation.data.records import read_classes, read_test, read_train, replacing
+    from ablation.data.samples import draw_samples
+    from ablation.data.splits import Statistics, write_split, write_statistics
+    from ablation.data.stratify import channel_statistics, check_classes, split_indices
+
     if sys.argv[1:]:
         raise InvalidInput(f"stages/normalize.py takes no arguments, got {' '.join(sys.argv[1:])}; params.yaml has all")
     params = NormalizeParams.read("configs/normalize.yaml")

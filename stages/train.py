@@ -4,11 +4,12 @@ import sys
 from pathlib import Path
 
 from ablation.common.errors import InvalidInput, run
-from ablation.training.params import VariantParams
-from ablation.training.variant import train_variant
 
 
 def main() -> None:
+    from ablation.training.params import VariantParams
+    from ablation.training.variant import train_variant
+
     if len(sys.argv) != 2:
         raise InvalidInput("usage: python stages/train.py VARIANT, a name in `study` of params.yaml")
     params = VariantParams.read(f"configs/train/{sys.argv[1]}.yaml")

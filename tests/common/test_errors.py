@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -69,6 +70,26 @@ def test_a_stage_whose_script_changed_while_it_ran_fails(tmp_path):
         [sys.executable, script.name], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     line = "error: stage.py: changed while this stage ran, so its results have no known code; run it again\n"
+    assert (result.returncode, result.stdout, result.stderr) == (1, "", line)
+
+
+def test_a_module_that_changed_before_the_stage_had_imported_it_fails(tmp_path):
+    package = tmp_path / "ablation"
+    shutil.copytree(PROJECT / "src/ablation/common", package / "common")
+    for name in ("__init__.py", "late.py"):
+        (package / name).touch()
+    (package / ".#late.py").symlink_to("somebody@here.1234")  # an editor's lock
+    code = """
+from pathlib import Path
+from ablation.common.errors import run
+def main():
+    Path("ablation/late.py").write_text("edited = True")
+    import ablation.late
+run(main)"""
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": "."}, capture_output=True, text=True
+    )
+    line = "error: ablation/late.py: changed while this stage ran, so its results have no known code; run it again\n"
     assert (result.returncode, result.stdout, result.stderr) == (1, "", line)
 
 

@@ -1,6 +1,8 @@
 """dvc.yaml against the code: DVC does not follow imports, so each stage's deps have to name what its script imports."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -119,3 +121,31 @@ def test_closure_follows_imports_inside_functions():
     closure = import_closure(PROJECT / "stages" / "download.py")
     assert {"src/ablation/data/digits.py", "src/ablation/common/settings.py"} <= closure
     assert not any(covers("src/ablation/models", file) for file in closure)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_ctrl_c_is_answered_while_a_stage_imports(stage, tmp_path):
+    """At its first import that takes long: of torch, pandas or a part of the package that may import them."""
+    code = """
+import os, runpy, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name in ("torch", "pandas") or name.startswith("ablation.") and name.split(".")[1] != "common":
+            os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process started in the background ignores
+sys.meta_path.insert(0, Interrupt())
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+    script = PROJECT / "stages" / f"{stage}.py"
+    ended = subprocess.run(
+        [sys.executable, "-c", code, script],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(PROJECT / "src")},
+        capture_output=True,
+        text=True,
+    )
+    how = "goes on from the last checkpoint" if stage == "train" else "starts this stage again"
+    line = f"\ninterrupted: the same command {how}; finished stages are kept\n"
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", line)

@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from ablation.common.sources import digest, loaded
+from ablation.common.sources import digests, loaded
 
 
 class InvalidInput(ValueError):  # noqa: N818 - it is the input that is wrong
@@ -14,13 +14,17 @@ class InvalidInput(ValueError):  # noqa: N818 - it is the input that is wrong
 
 
 def run(stage: Callable[[], None], resumable: bool = False) -> None:
-    """Call `stage` and make sure that its code is still what ran; ends as `in_one_line` does."""
+    """Call `stage` and make sure that its code is still what ran; ends as `in_one_line` does.
+
+    `stage` imports what it needs itself: that takes seconds, in which code may change and Ctrl-C be pressed.
+    """
 
     def checked() -> None:
-        sources = loaded()
+        before = digests()
         stage()
-        for path, before in sources.items():
-            if digest(path) != before:  # DVC would record the new code
+        after = digests()
+        for path in loaded():
+            if after.get(path) != before.get(path):  # DVC would record the new code
                 name = os.path.relpath(path)
                 raise InvalidInput(
                     f"{name}: changed while this stage ran, so its results have no known code; run it again"

@@ -4,15 +4,21 @@ import hashlib
 import sys
 from pathlib import Path
 
+ROOT = Path(__file__).parents[1]  # of the package
 
-def loaded() -> dict[Path, str]:
-    """The files that this process has loaded from the project, the script and its import closure -> their SHA-256."""
-    root = Path(__file__).parents[1]
+
+def loaded() -> list[Path]:
+    """The files that this process has loaded from the project: the script and its import closure."""
     names = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
-    modules = {path for path in (Path(name).resolve() for name in names if name) if path.is_relative_to(root)}
-    script = {path for path in [Path(sys.argv[0]).resolve()] if path.is_file()}  # none in `python -c`
-    return {path: digest(path) for path in sorted(script | modules)}
+    modules = {path for path in (Path(name).resolve() for name in names if name) if path.is_relative_to(ROOT)}
+    return sorted(modules | _script())
 
 
-def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def digests() -> dict[Path, str]:
+    """The files that it may load -> their SHA-256 on disk now."""
+    files = (path for path in ROOT.rglob("*.py") if path.is_file())  # not a link that an editor leaves as its lock
+    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in [*_script(), *files]}
+
+
+def _script() -> set[Path]:
+    return {path for path in [Path(sys.argv[0]).resolve()] if path.is_file()}  # none in `python -c`
