@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -25,6 +25,7 @@ from ablation.training.loop import Data, load_data, new_run, train_epochs
 from ablation.training.params import VariantParams
 from ablation.training.randomness import epoch_plan
 from ablation.training.seeds import num_processes, run_seeds
+from ablation.training.streams import SharedClock, run_on_streams
 
 Measure = Callable[[], float]
 BATCH_SIZE = 128  # images
@@ -35,28 +36,34 @@ def ours(variant: str, splits: str, num_images: int, device: str, **overrides: i
     """Training images/s of one seed, an epoch at a time."""
     params, data = prepared(variant, splits, num_images, device, **overrides)
     torch.set_num_threads(params.num_threads)
-    epochs = train_epochs(new_run(params, 0, data), params, 0, data)
+    epochs = filter(None, train_epochs(new_run(params, 0, data), params, 0, data))
     return lambda: next(epochs).images_per_second
 
 
 def ours_seeds(
     variant: str, splits: str, num_images: int, device: str, num_seeds: int, epochs: int, **overrides: int
 ) -> Measure:
-    """Images of all seeds per second of `run_seeds`: the start of its processes is in it."""
+    """Images of all seeds per second: the start of their processes or the capture of their graphs is in it."""
     import torch._dynamo  # as train_variant does before its fork
 
     params, data = prepared(variant, splits, num_images, device, **overrides, epochs=epochs)
     place = data.train_labels.device
-    at_a_time = num_processes(num_seeds, params.num_threads) if place.type == "cpu" else 1
 
-    def train(seed: int) -> None:
+    def train(clock: SharedClock, seed: int) -> Iterator[None]:
+        for _ in train_epochs(new_run(params, seed, data), params, seed, data, clock):
+            yield
+
+    def train_alone(seed: int) -> None:
         torch.set_num_threads(params.num_threads)
-        for _ in train_epochs(new_run(params, seed, data), params, seed, data):
+        for _ in train(SharedClock(), seed):
             pass
 
     def measure() -> float:
         start = time.perf_counter()
-        run_seeds(train, list(range(num_seeds)), at_a_time)
+        if place.type == "cuda":
+            run_on_streams(train, range(num_seeds), place)
+        else:
+            run_seeds(train_alone, list(range(num_seeds)), num_processes(num_seeds, params.num_threads))
         return num_seeds * epochs * num_images / (time.perf_counter() - start)
 
     return measure

@@ -82,3 +82,33 @@ def test_captured_steps_equal_eager_ones(variant, variant_params, train_split, v
         results.append([*run.model.state_dict().values(), sums])
     for expected, actual in zip(*results, strict=True):
         torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_step_that_cannot_be_captured_stays_eager_with_a_note(
+    variant_params, train_split, val_split, normalization, capsys
+) -> None:
+    """Its dropout draws on from where it was, as if no capture had been tried."""
+    params = variant_params("dropout", device="cuda", precision="fp32")
+    device = prepare(params)
+    data = load_data(train_split, val_split, normalization, params, device)
+    plans = plan_of(params, 1, 100).to(device).split(16, dim=1)
+    results = []
+    for captured in (False, True):
+        run, sums = new_run(params, 0, data), torch.zeros(3, device=device)
+        eager = eager_step(
+            run.model, run.optimizer, params, data.train_images, data.train_labels, data.normalization, sums
+        )
+
+        def step(plan: torch.Tensor, eager=eager, sums=sums) -> None:
+            eager(plan)
+            sums.tolist()  # waits for the device, which a capture cannot
+
+        torch.manual_seed(0)
+        taken = captured_step(step, run.model, run.optimizer, sums) if captured else step
+        for plan in plans:
+            taken(plan)
+        results.append([*run.model.state_dict().values(), sums])
+    assert all(torch.equal(*pair) for pair in zip(*results, strict=True))
+    assert capsys.readouterr().err.count("note: no CUDA graph, going on without (") == 1

@@ -33,7 +33,7 @@ def run(stage: Callable[[], None], resumable: bool = False) -> None:
     in_one_line(checked, resumable)
 
 
-def in_one_line(work: Callable[[], None], resumable: bool = False) -> None:
+def in_one_line(work: Callable[[], object], resumable: bool = False) -> None:
     """Call `work`; end the process with one line instead of a traceback on what the user can mend.
 
     InvalidInput exits with 1, a file-system error (full disk, read-only folder) with 1 and the path

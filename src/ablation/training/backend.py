@@ -35,12 +35,11 @@ def prepare(params: TrainParams) -> torch.device:
     return device
 
 
-def epoch_clock(device: torch.device) -> Callable[[], float]:
-    """What an epoch's seconds are read from: the wall clock or, for a seed on one CPU thread, its processor time.
-
-    The latter does not depend on how many seeds share the cores, nor on what else the machine does.
+def epoch_clock(device: torch.device, num_threads: int) -> Callable[[], float]:
+    """What the epochs' seconds of a seed on `num_threads` CPU threads are read from: the wall clock or, on one, its
+    processor time, which does not depend on how many seeds share the cores, nor on what else the machine does.
     """
-    return time.process_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+    return time.process_time if device.type == "cpu" and num_threads == 1 else time.perf_counter
 
 
 def describe(device: torch.device) -> str:

@@ -47,6 +47,8 @@ def captured_step(step: Step, model: nn.Module, optimizer: torch.optim.Optimizer
                 graphs[num_images] = capture(plan)
             except RuntimeError as error:
                 capturable = False
+                generator = torch.cuda.default_generators[device.index]
+                generator.graphsafe_set_state(generator.clone_state())  # the old one may wait for the capture's end
                 print(f"note: no CUDA graph, going on without ({str(error).splitlines()[0]})", file=sys.stderr)
         if num_images not in graphs:
             return step(plan)

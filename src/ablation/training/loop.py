@@ -121,9 +121,10 @@ def new_run(params: TrainParams, seed: int, data: Data) -> Run:
 
 def train_epochs(
     run: Run, params: TrainParams, seed: int, data: Data, clock: Callable[[], float] = time.perf_counter
-) -> Iterator[Epoch]:
-    """Train on from where `run` stands, yielding each finished epoch, to the last or to a loss that is not finite.
+) -> Iterator[Epoch | None]:
+    """Train on from where `run` stands, to the last epoch or to a loss that is not finite.
 
+    Yields None after each step, which the device may still be taking, and each epoch when it is finished.
     clock: seconds from any start; it times the epochs.
     """
     device = data.train_labels.device
@@ -154,6 +155,7 @@ def train_epochs(
             step(batch)
             if run.first_batch_loss is None:
                 run.first_batch_loss = sums[0].item() / batch.shape[1]
+            yield None
         train_loss, train_accuracy, square = (total / num_images for total in sums.tolist())  # waits for the device
         seconds = clock() - start
         val_loss, val_accuracy = validate(run.model, params, data)

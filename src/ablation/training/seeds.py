@@ -1,4 +1,4 @@
-"""The seeds of one variant: side by side on the cores of a CPU, one after the other on a GPU."""
+"""The seeds of one variant in processes: side by side on the cores of a CPU."""
 
 import ctypes
 import math
@@ -29,7 +29,7 @@ def num_processes(num_seeds: int, num_threads: int) -> int:
     return math.ceil(num_seeds / rounds)
 
 
-def run_seeds(train: Callable[[int], None], seeds: list[int], at_a_time: int) -> None:
+def run_seeds(train: Callable[[int], object], seeds: list[int], at_a_time: int) -> None:
     """Call `train(seed)` for every seed, in forked processes when more than one runs at a time.
 
     This process must not have started threads before (a forked thread pool hangs). The children end with it, however
@@ -60,7 +60,7 @@ def run_seeds(train: Callable[[int], None], seeds: list[int], at_a_time: int) ->
             left.join()
 
 
-def _child(train: Callable[[int], None], seed: int, parent: int) -> None:
+def _child(train: Callable[[int], object], seed: int, parent: int) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it ended before the line above
         os._exit(1)

@@ -7,6 +7,8 @@ import math
 import platform
 import threading
 import time
+from collections import deque
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -24,6 +26,7 @@ from ablation.training.params import VariantParams
 from ablation.training.record import Curves
 from ablation.training.seeds import num_processes, run_seeds
 from ablation.training.step import weight_layers
+from ablation.training.streams import run_on_streams
 
 CHECKPOINT_SHARE = 0.02  # of the time, at most
 
@@ -48,8 +51,13 @@ def train_variant(params: VariantParams, splits: Path, output: Path) -> None:
         with gpu_memory(params.batch_size, "train.batch_size"):
             data = load_data(train, val, normalization, params, device)
             compiler.join()  # before the fork, which no thread survives
-            at_a_time = num_processes(len(params.seeds), params.num_threads) if device.type == "cpu" else 1
-            run_seeds(functools.partial(train_seed, params, data, output, folder), params.seeds, at_a_time)
+            steps = functools.partial(train_seed, params, data, output, folder)
+            if device.type == "cuda":
+                run_on_streams(steps, params.seeds, device)
+            else:
+                at_a_time = num_processes(len(params.seeds), params.num_threads) if device.type == "cpu" else 1
+                clock = epoch_clock(device, params.num_threads)
+                run_seeds(lambda seed: deque(steps(clock, seed), maxlen=0), params.seeds, at_a_time)
 
 
 def _import_compiler() -> None:
@@ -60,8 +68,10 @@ def _import_compiler() -> None:
     gc.enable()
 
 
-def train_seed(params: VariantParams, data: Data, output: Path, checkpoints: Path, seed: int) -> None:
-    """Train one seed to its end and write what it leaves behind."""
+def train_seed(
+    params: VariantParams, data: Data, output: Path, checkpoints: Path, clock: Callable[[], float], seed: int
+) -> Iterator[None]:
+    """Train one seed to its end and write what it leaves behind; yields after every step."""
     torch.set_num_threads(params.num_threads)
     name = f"seed-{seed}"
     run = new_run(params, seed, data)
@@ -72,7 +82,10 @@ def train_seed(params: VariantParams, data: Data, output: Path, checkpoints: Pat
         how = "was finished before: from its checkpoint" if finished else f"goes on after epoch {len(run.epochs)}"
         print(f"{params.variant} seed {seed} {how}", flush=True)
     saved, save_seconds = time.monotonic(), 0.0
-    for epoch in train_epochs(run, params, seed, data, epoch_clock(data.train_labels.device)):
+    for epoch in train_epochs(run, params, seed, data, clock):
+        if epoch is None:
+            yield
+            continue
         curves.log(epoch)
         _print_epoch(params, seed, epoch)
         start = time.monotonic()

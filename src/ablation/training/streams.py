@@ -1,0 +1,81 @@
+"""The seeds of one variant side by side on a GPU: in one process, each on a stream of its own."""
+
+import itertools
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+
+import torch
+
+# With the two on which each captures its graphs, fewer than the 32 streams after which PyTorch gives out the same
+# again. Two seeds on one stream would share the workspace of its matrix products.
+MAX_AT_A_TIME = 8
+STEPS_A_TURN = 8  # so that going from stream to stream costs little beside the launch of the steps
+
+
+class SharedClock:
+    """Seconds of the wall clock, in equal parts for those who share it."""
+
+    def __init__(self) -> None:
+        self._seconds, self._since, self._sharers = 0.0, time.perf_counter(), 1
+
+    def __call__(self) -> float:
+        now = time.perf_counter()
+        self._seconds += (now - self._since) / self._sharers
+        self._since = now
+        return self._seconds
+
+    def share(self, sharers: int) -> None:
+        """From now on among so many."""
+        self()
+        self._sharers = sharers
+
+
+Train = Callable[[SharedClock, int], Iterator[None]]
+
+
+def run_on_streams(train: Train, seeds: Sequence[int], device: torch.device) -> None:
+    """Exhaust `train(clock, seed)`, which yields after each step that it gave to the device, for every seed."""
+    num_groups = math.ceil(len(seeds) / MAX_AT_A_TIME)
+    for i in range(num_groups):
+        clock = SharedClock()
+        take_turns([(train(clock, seed), SeedStream(device)) for seed in seeds[i::num_groups]], clock)
+
+
+def take_turns(runs: Sequence[tuple[Iterator[None], AbstractContextManager[None]]], clock: SharedClock) -> None:
+    """A few steps of each run in its context, until all have come to their end."""
+    waiting = deque(runs)
+    while waiting:
+        clock.share(len(waiting))
+        run, context = waiting.popleft()
+        with context:
+            num_steps = sum(1 for _ in itertools.islice(run, STEPS_A_TURN))
+        if num_steps == STEPS_A_TURN:
+            waiting.append((run, context))
+
+
+class SeedStream(AbstractContextManager[None]):
+    """A stream of the GPU and a state of its random generator; within the context both are the current ones.
+
+    A graph reads the state that was current at its capture. So a seed draws what it would draw alone, and not what
+    another one has left.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._generator = torch.cuda.default_generators[device.index]
+        self._state = self._generator.clone_state()
+        self._stream = torch.cuda.Stream(device)
+        self._stream.wait_stream(torch.cuda.current_stream(device))  # which has made the data
+        self._outside = self._generator.graphsafe_get_state(), torch.cuda.current_stream(device)
+
+    def __enter__(self) -> None:
+        self._generator.graphsafe_set_state(self._state)
+        torch.cuda.set_stream(self._stream)
+
+    def __exit__(self, *_: object) -> None:
+        self._state = self._generator.graphsafe_get_state()  # a new one where a capture failed
+        state, stream = self._outside
+        self._generator.graphsafe_set_state(state)
+        torch.cuda.set_stream(stream)

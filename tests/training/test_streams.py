@@ -1,0 +1,138 @@
+import time
+from contextlib import AbstractContextManager, nullcontext
+
+import pytest
+import torch
+
+from ablation.training import streams
+from ablation.training.backend import prepare
+from ablation.training.loop import load_data, new_run, train_epochs
+from ablation.training.streams import SharedClock, run_on_streams, take_turns
+
+CPU = torch.device("cpu")
+
+
+class OwnGenerator(AbstractContextManager):
+    """What SeedStream does for a GPU's random generator, for the CPU's."""
+
+    def __init__(self) -> None:
+        self.state = torch.get_rng_state()
+
+    def __enter__(self) -> None:
+        torch.set_rng_state(self.state)
+
+    def __exit__(self, *_: object) -> None:
+        self.state = torch.get_rng_state()
+
+
+def weights_of(runs) -> list[list[torch.Tensor]]:
+    return [[t.cpu() for t in (*run.model.state_dict().values(), *run.best_weights.values())] for run in runs]
+
+
+def equal(some: list[list[torch.Tensor]], others: list[list[torch.Tensor]]) -> bool:
+    return all(torch.equal(*pair) for both in zip(some, others, strict=True) for pair in zip(*both, strict=True))
+
+
+@pytest.mark.parametrize("variant", ["dropout", "adam", "simple_nn_bn", "speedrun"])
+def test_seeds_that_take_turns_get_the_bits_of_seeds_alone(
+    variant, variant_params, train_split, val_split, normalization
+) -> None:
+    params = variant_params(variant, batch_size=8)  # 13 steps an epoch, no multiple of the steps in a turn
+    data = load_data(train_split, val_split, normalization, params, CPU)
+    results = []
+    for together in (False, True):
+        runs = [new_run(params, seed, data) for seed in range(3)]
+        steps = [train_epochs(run, params, seed, data) for seed, run in enumerate(runs)]
+        groups = [steps] if together else [[one] for one in steps]
+        for group in groups:
+            take_turns([(one, OwnGenerator()) for one in group], SharedClock())
+        assert [len(run.epochs) for run in runs] == [2, 2, 2]
+        results.append(weights_of(runs))
+    assert equal(*results)
+
+
+def test_turns_without_a_generator_of_ones_own_would_change_dropout(
+    variant_params, train_split, val_split, normalization
+) -> None:
+    """The test of the test above."""
+    params = variant_params("dropout", batch_size=8)
+    data = load_data(train_split, val_split, normalization, params, CPU)
+    results = []
+    for context in (OwnGenerator, nullcontext):
+        runs = [new_run(params, seed, data) for seed in range(3)]
+        steps = [train_epochs(run, params, seed, data) for seed, run in enumerate(runs)]
+        take_turns([(one, context()) for one in steps], SharedClock())
+        results.append(weights_of(runs))
+    assert not equal(*results)
+
+
+def test_runs_of_any_length_come_to_their_end_in_turns() -> None:
+    order = []
+
+    def run(name: str, num_steps: int):
+        for _ in range(num_steps):
+            order.append(name)
+            yield
+        order.append(name + " ends")
+
+    take_turns(
+        [(run("a", 17), nullcontext()), (run("b", 8), nullcontext()), (run("c", 3), nullcontext())], SharedClock()
+    )
+    assert order == ["a"] * 8 + ["b"] * 8 + ["c"] * 3 + ["c ends"] + ["a"] * 8 + ["b ends", "a", "a ends"]
+
+
+def test_seeds_beyond_the_streams_wait_for_the_others(monkeypatch) -> None:
+    alive, most, ended = set(), [], []
+
+    def train(clock: SharedClock, seed: int):
+        alive.add(seed)
+        for _ in range(20):
+            most.append(len(alive))
+            yield
+        alive.remove(seed)
+        ended.append(seed)
+
+    monkeypatch.setattr(streams, "SeedStream", lambda device: nullcontext())
+    run_on_streams(train, list(range(17)), CPU)
+    assert sorted(ended) == list(range(17))
+    assert max(most) == 6  # 17 seeds in three groups
+
+
+def test_a_shared_clock_gives_each_its_part_of_the_time(monkeypatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    clock = SharedClock()
+    clock.share(2)
+    start, now = clock(), 110.0
+    assert clock() - start == 5
+    clock.share(1)
+    now = 113.0
+    assert clock() - start == 8
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("variant", ["simple_nn_bn_swish", "dropout", "adam", "resnet20", "speedrun"])
+def test_seeds_on_streams_get_the_bits_of_seeds_alone(
+    variant, variant_params, train_split, val_split, normalization
+) -> None:
+    """Each has two graphs, of the full and of the last, smaller batch. The generator is left as it was."""
+    params = variant_params(variant, device="cuda", epochs=4)
+    device = prepare(params)
+    data = load_data(train_split, val_split, normalization, params, device)
+    torch.manual_seed(5)
+    before = torch.cuda.get_rng_state(device)
+    results = []
+    for groups in ([[0], [1], [2]], [[0, 1, 2]]):
+        runs = {}
+
+        def train(clock: SharedClock, seed: int, runs=runs):
+            runs[seed] = new_run(params, seed, data)
+            yield from train_epochs(runs[seed], params, seed, data, clock)
+
+        for group in groups:
+            run_on_streams(train, group, device)
+        results.append(weights_of([runs[seed] for seed in range(3)]))
+    assert equal(*results)
+    assert not equal(results[0][:1], results[0][1:2])
+    assert torch.equal(torch.cuda.get_rng_state(device), before)
