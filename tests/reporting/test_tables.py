@@ -58,6 +58,16 @@ def test_the_terminal_has_the_same_cells_aligned_in_columns(runs: pd.DataFrame) 
         assert [cell for cell in row if cell and cell in rows[name]] == [cell for cell in row if cell]
 
 
+def test_a_bar_in_a_cell_does_not_end_it_in_markdown() -> None:
+    rows = [{"comparison": "|a - b|", "n": "3"}]
+    assert tables.text_table(rows, "pipe", right=["n"]).splitlines() == [
+        "| comparison   |   n |",
+        "|:-------------|----:|",
+        "| \\|a - b\\|    |   3 |",
+    ]
+    assert tables.text_table(rows, "simple").splitlines()[-1] == "|a - b|       3"
+
+
 def test_one_seed_has_no_plus_or_minus_in_its_row(tmp_path: Path) -> None:
     runs = read_study(write_study(tmp_path, seeds=(0,)), tmp_path / "runs").runs
 

@@ -12,7 +12,7 @@ from ablation.analysis.runs import summarize
 from ablation.reporting import statements
 from ablation.reporting.comparison_tables import claim_text, effect_text, is_share, seeds_text, title_text
 from ablation.reporting.style import num_seeds
-from ablation.reporting.tables import data_name, warning
+from ablation.reporting.tables import data_name, text_table, warning
 
 
 def best_first(runs: pd.DataFrame) -> list[str]:
@@ -104,5 +104,4 @@ def _verdict(row: Comparison, comparisons: Mapping[str, ComparisonParams]) -> di
 
 
 def _folded(summary: str, rows: list[dict[str, str]]) -> str:
-    table = pd.DataFrame(rows).to_markdown(index=False, tablefmt="pipe", disable_numparse=True)
-    return f"<details><summary>{summary}</summary>\n\n{table}\n\n</details>\n"
+    return f"<details><summary>{summary}</summary>\n\n{text_table(rows, 'pipe')}\n\n</details>\n"

@@ -17,6 +17,7 @@ from ablation.analysis.params import (
     NumberParams,
 )
 from ablation.analysis.verdicts import RULE
+from ablation.reporting.tables import text_table
 
 
 class Unit(NamedTuple):
@@ -168,5 +169,4 @@ def _table(compared: Comparisons, comparisons: Mapping[str, ComparisonParams], l
     ]
     if layout == "simple":
         rows = [{key: cells[key] for key in ("comparison", "claim", "effect [95 %]", "n", "answer")} for cells in rows]
-    alignment = ["right" if key in ("effect [95 %]", "p (Holm)", "n") else "left" for key in rows[0]]
-    return str(pd.DataFrame(rows).to_markdown(index=False, tablefmt=layout, colalign=alignment, disable_numparse=True))
+    return text_table(rows, layout, right=["effect [95 %]", "p (Holm)", "n"])

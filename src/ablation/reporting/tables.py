@@ -1,6 +1,6 @@
 """The ablation as tables: for people (Markdown, terminal), for DVC (metrics, plots)."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pandas as pd
@@ -92,7 +92,7 @@ def sweep_points(params: ReportParams, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _table(runs: pd.DataFrame, layout: str) -> str:
-    """One row per variant, laid out as one of the formats of tabulate, which pandas calls."""
+    """One row per variant."""
     rows = []
     for variant, summary in summarize(runs).items():
         group = runs[runs["variant"] == variant]
@@ -108,7 +108,14 @@ def _table(runs: pd.DataFrame, layout: str) -> str:
                 "notes": divergences(group),
             }
         )
-    alignment = ["left", *["right"] * 6, "left"]
+    return text_table(rows, layout, right=[key for key in rows[0] if key not in ("variant", "notes")])
+
+
+def text_table(rows: list[dict[str, str]], layout: str, right: Collection[str] = ()) -> str:
+    """A table in one of the formats of tabulate, which pandas calls; right: the columns aligned to the right."""
+    if layout == "pipe":
+        rows = [{key: cell.replace("|", "\\|") for key, cell in cells.items()} for cells in rows]
+    alignment = ["right" if key in right else "left" for key in rows[0]]
     return str(pd.DataFrame(rows).to_markdown(index=False, tablefmt=layout, colalign=alignment, disable_numparse=True))
 
 
