@@ -7,7 +7,7 @@ import torch
 from ablation.training import streams
 from ablation.training.backend import prepare
 from ablation.training.loop import load_data, new_run, train_epochs
-from ablation.training.streams import SharedClock, run_on_streams, take_turns
+from ablation.training.streams import SeedStream, SharedClock, run_on_streams, take_turns
 
 CPU = torch.device("cpu")
 
@@ -108,6 +108,47 @@ def test_a_shared_clock_gives_each_its_part_of_the_time(monkeypatch) -> None:
     clock.share(1)
     now = 113.0
     assert clock() - start == 8
+
+
+class Generator:
+    """A random generator whose state is a name."""
+
+    state = "of all"
+
+    def graphsafe_get_state(self) -> str:
+        return self.state
+
+    def graphsafe_set_state(self, state: str) -> None:
+        self.state = state
+
+    def clone_state(self) -> str:
+        return "of seed"
+
+
+class Stream:
+    def __init__(self, device: torch.device) -> None:
+        self.waits_for = None
+
+    def wait_stream(self, other: object) -> None:
+        self.waits_for = other
+
+
+def test_a_seed_has_its_stream_and_state_while_it_is_its_turn(monkeypatch) -> None:
+    generator, device = Generator(), torch.device("cuda:1")
+    current = ["of all"]
+    monkeypatch.setattr(torch.cuda, "default_generators", (None, generator))
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: current[0])
+    monkeypatch.setattr(torch.cuda, "set_stream", lambda stream: current.__setitem__(0, stream))
+    seed = SeedStream(device)
+    with seed:
+        stream = current[0]
+        assert isinstance(stream, Stream) and stream.waits_for == "of all"  # where the data were made
+        assert generator.state == "of seed"
+        generator.state = "after a failed capture"
+    assert (current[0], generator.state) == ("of all", "of all")
+    with seed:
+        assert (current[0], generator.state) == (stream, "after a failed capture")
 
 
 @pytest.mark.cuda
