@@ -86,10 +86,11 @@ def test_captured_steps_equal_eager_ones(variant, variant_params, train_split, v
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("sizes", [{16, 4}, {4}])
 def test_a_step_that_cannot_be_captured_stays_eager_with_a_note(
-    variant_params, train_split, val_split, normalization, capsys
+    sizes, variant_params, train_split, val_split, normalization, capsys
 ) -> None:
-    """Its dropout draws on from where it was, as if no capture had been tried."""
+    """Its dropout draws what it would have drawn, in the first epoch and in those that are seeded after it."""
     params = variant_params("dropout", device="cuda", precision="fp32")
     device = prepare(params)
     data = load_data(train_split, val_split, normalization, params, device)
@@ -103,12 +104,15 @@ def test_a_step_that_cannot_be_captured_stays_eager_with_a_note(
 
         def step(plan: torch.Tensor, eager=eager, sums=sums) -> None:
             eager(plan)
-            sums.tolist()  # waits for the device, which a capture cannot
+            if plan.shape[1] in sizes:
+                sums.tolist()  # waits for the device, which a capture cannot
 
-        torch.manual_seed(0)
         taken = captured_step(step, run.model, run.optimizer, sums) if captured else step
-        for plan in plans:
-            taken(plan)
+        for epoch in range(3):
+            torch.manual_seed(epoch)
+            for plan in plans:
+                taken(plan)
         results.append([*run.model.state_dict().values(), sums])
-    assert all(torch.equal(*pair) for pair in zip(*results, strict=True))
+    for expected, actual in zip(*results, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
     assert capsys.readouterr().err.count("note: no CUDA graph, going on without (") == 1

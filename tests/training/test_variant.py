@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,14 @@ import yaml
 
 from ablation.common.errors import InvalidInput
 from ablation.common.settings import read_yaml
+from ablation.data.splits import Normalization, read_split
 from ablation.models.weights import load_weights
-from ablation.training import variant
+from ablation.training import checkpoint, variant
 from ablation.training.cost import activation_bytes, multiply_adds
+from ablation.training.loop import load_data
 from ablation.training.params import VariantParams
 from ablation.training.variant import train_variant
+from tests.training.conftest import STATISTICS
 
 PROJECT = Path(__file__).parents[2]
 
@@ -105,6 +109,26 @@ def test_a_finished_seed_is_not_trained_again(
     facts = "runs/test/metrics/seed-0/run.json"
     assert json.loads(second[facts]) == json.loads(first.pop(facts)) | {"variant": "other"}
     assert first and {name: second[name] for name in first} == first  # its seconds as well
+
+
+@pytest.mark.parametrize(("speed", "epochs"), [(1e-6, [1, 4]), (1e6, [1, 2, 3, 4, 4])])
+def test_checkpoints_take_little_of_a_seeds_own_time(
+    speed: float, epochs: list[int], variant_params, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A seed that shares a process with others has a clock that is slower than the wall's: here one nearly stands."""
+    params = variant_params("simple_nn", augmentation="none", epochs=4)
+    saved: list[int] = []
+
+    def save(folder: Path, epoch: int, state: object) -> None:
+        saved.append(epoch)
+        time.sleep(0.01)
+
+    monkeypatch.setattr(checkpoint, "save", save)
+    inputs = [read_split(project / f"data/splits/{name}.safetensors") for name in ("train", "val")]
+    data = load_data(*inputs, Normalization.of(STATISTICS, 32), params, torch.device("cpu"))
+    steps = variant.train_seed(params, data, project / "out", project / "saved", lambda: speed * time.monotonic(), 0)
+    assert len(list(steps)) == 4 * 7  # batches of 16 of 100 images
+    assert saved == epochs
 
 
 @pytest.mark.parametrize("function", ["load_data", "train_epochs"])

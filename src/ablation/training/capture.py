@@ -47,8 +47,11 @@ def captured_step(step: Step, model: nn.Module, optimizer: torch.optim.Optimizer
                 graphs[num_images] = capture(plan)
             except RuntimeError as error:
                 capturable = False
+                # The old state may wait for the capture's end, and a graph captured before would go on drawing from it.
+                torch.cuda.synchronize(device)
+                graphs.clear()
                 generator = torch.cuda.default_generators[device.index]
-                generator.graphsafe_set_state(generator.clone_state())  # the old one may wait for the capture's end
+                generator.graphsafe_set_state(generator.clone_state())
                 print(f"note: no CUDA graph, going on without ({str(error).splitlines()[0]})", file=sys.stderr)
         if num_images not in graphs:
             return step(plan)

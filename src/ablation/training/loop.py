@@ -45,7 +45,7 @@ class Epoch:
     val_loss: float
     val_accuracy: float
     lr: float  # of the first step
-    seconds: float  # of training, without validation
+    seconds: float  # of training, by the seed's clock
     images_per_second: float
     gradient_norms: list[float]  # of the first batch before its step, in the order of step.weight_layers
 

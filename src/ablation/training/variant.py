@@ -81,7 +81,7 @@ def train_seed(
         finished = run.finished(params.epochs)
         how = "was finished before: from its checkpoint" if finished else f"goes on after epoch {len(run.epochs)}"
         print(f"{params.variant} seed {seed} {how}", flush=True)
-    saved, save_seconds = time.monotonic(), 0.0
+    saved, save_seconds = clock(), 0.0  # by the seed's own clock: a save holds up all that share it
     for epoch in train_epochs(run, params, seed, data, clock):
         if epoch is None:
             yield
@@ -90,10 +90,9 @@ def train_seed(
         _print_epoch(params, seed, epoch)
         start = time.monotonic()
         due = epoch.number % params.checkpoint_every_epochs == 0
-        if due and save_seconds <= CHECKPOINT_SHARE * (start - saved):
+        if due and save_seconds <= CHECKPOINT_SHARE * (clock() - saved):
             checkpoint.save(checkpoints / name, epoch.number, run.state())
-            saved = time.monotonic()
-            save_seconds = saved - start
+            saved, save_seconds = clock(), time.monotonic() - start
     checkpoint.save(checkpoints / name, len(run.epochs), run.state())
     curves.close()
     run.model.load_state_dict(run.best_weights)
