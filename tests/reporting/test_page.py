@@ -1,6 +1,7 @@
 """The page as it is written: complete, self-contained, and the same for the same runs."""
 
 import base64
+import dataclasses
 import json
 import math
 import re
@@ -14,7 +15,7 @@ import vl_convert
 from ablation.analysis.classes import Classes
 from ablation.analysis.comparisons import Comparisons
 from ablation.analysis.layers import Layers
-from ablation.reporting import cost, forest
+from ablation.reporting import cost, forest, page_tables
 from ablation.reporting.comparison_tables import claim_texts
 from ablation.reporting.page import Report, page
 from tests.reporting.fake_study import COMPARISONS, TEST, VARIANTS
@@ -252,3 +253,22 @@ def test_more_images_per_second_are_cheaper(report: Report) -> None:
 
     best = {row["variant"] for row in rows if row["measure"] == "images_per_second" and row["best"]}
     assert best == {"simple_nn", "l2_0", "resnet20"}
+
+
+def test_the_line_joins_each_cost_to_what_no_more_buys(report: Report) -> None:
+    """Between two parameter counts the accuracy of the smaller network, between two speeds that of the faster one."""
+    layers = cost.cost(report.runs, "digits").to_dict()["layer"]
+    steps = {layer["mark"]["interpolate"]: layer["transform"] for layer in layers if layer["mark"]["type"] == "line"}
+    filters = {step: [entry["filter"] for entry in transforms] for step, transforms in steps.items()}
+    assert "datum.measure != 'images_per_second'" in filters["step-after"]
+    assert "datum.measure == 'images_per_second'" in filters["step-before"]
+
+
+def test_effects_are_sorted_by_what_they_show(report: Report) -> None:
+    """Of a figure for which the study claims a bound that is the figure: 61 %, 4 points below the bound."""
+    row = next(row for row in report.compared.rows if row.name == "resnet20")
+    bounded = dataclasses.replace(row, claim="at_most", variant_mean=0.61, difference=-0.04, low=None, high=None)
+    params = report.params.comparisons["resnet20"]
+    cells = [page_tables.comparison_row(row, params) for row in (bounded, row)]
+    assert (cells[0]["effect"], cells[0]["effect_order"]) == ("61.00", pytest.approx(0.61))
+    assert cells[1]["effect"].startswith("+0.30") and cells[1]["effect_order"] == pytest.approx(0.003)

@@ -5,10 +5,10 @@ The difference of means over seeds has a 95 % t interval: of the differences per
 with the same seeds, which share data order and augmentation; by Welch's formula where they were not; and of the values
 themselves where a figure has no baseline.
 
-A claim is *supported* when the difference lies inside its range and *contradicted* when it lies outside, each only if
+A claim is supported when the difference lies inside its range and contradicted when it lies outside, each only if
 its distance from the nearest bound of the range is significant: two-sided t-test, p < 0.05 after Holm's correction over
 the comparisons of the family, so that at most one family in twenty holds a false verdict. Everything else is
-*undecided*, with the number of seeds that would decide it with 80 % power if the difference and its spread are what
+undecided, with the number of seeds that would decide it with 80 % power if the difference and its spread are what
 was measured.
 
 With one seed every claim is undecided: it speaks of a way to train, and one run does not tell how far the next would

@@ -28,7 +28,7 @@ SOURCE = "sha256 of comparisons.csv"  # in the figure's text: it was drawn from 
 LEGEND = """\
 Accuracy: mean ± 95 % confidence interval over n seeds, each with the weights of its best validation epoch, which is why
 the validation accuracy flatters. Multiply-adds: to evaluate one image. Seconds: training of one seed, processor time
-where that is one CPU thread."""
+where that is one CPU thread, its share of the time where seeds share a GPU."""
 
 
 def main() -> None:

@@ -91,13 +91,21 @@ def effect_text(row: Comparison) -> str:
     Of a figure for which the study claims a bound, the figure and its own interval.
     """
     _, scale, unit, digits = METRICS[row.metric]
-    bounded = row.claim == "at_most" and row.baseline is None
-    sign, shift = ("", row.variant_mean - row.difference) if bounded else ("+", 0.0)
-    effect = f"{scale * (row.difference + shift):{sign},.{digits}f}"
+    sign = "" if _is_bounded(row) else "+"
+    effect = f"{scale * (row.difference + shift(row)):{sign},.{digits}f}"
     if row.low is not None and row.high is not None:
-        low, high = (f"{scale * (bound + shift):{sign},.{digits}f}" for bound in (row.low, row.high))
+        low, high = (f"{scale * (bound + shift(row)):{sign},.{digits}f}" for bound in (row.low, row.high))
         effect += f" [{low}, {high}]"
     return effect if is_share(row.metric) else f"{effect} {unit}".strip()
+
+
+def shift(row: Comparison) -> float:
+    """From the difference to what is shown as the effect."""
+    return row.variant_mean - row.difference if _is_bounded(row) else 0.0
+
+
+def _is_bounded(row: Comparison) -> bool:
+    return row.claim == "at_most" and row.baseline is None
 
 
 def seeds_text(row: Comparison) -> str:

@@ -1,5 +1,7 @@
 """What an accuracy costs: parameters, multiply-adds, training time and speed."""
 
+from typing import Any
+
 import altair as alt
 import numpy as np
 import pandas as pd
@@ -43,15 +45,19 @@ def cost(runs: pd.DataFrame, label: str, measure: alt.Parameter | None = None) -
         alt.Tooltip("value:Q", format=",.4~g", title="cost"),
     ]
     best = base.transform_filter("datum.best")
-    line = best.mark_line(interpolate="step-after", color=FAINT, strokeDash=[3, 3], strokeWidth=1)
+    look: dict[str, Any] = {"color": FAINT, "strokeDash": [3, 3], "strokeWidth": 1}
+    lines = [  # at the accuracy of the best that costs no more: to the left or, where more is cheaper, to the right
+        best.transform_filter("datum.measure != 'images_per_second'").mark_line(interpolate="step-after", **look),
+        best.transform_filter("datum.measure == 'images_per_second'").mark_line(interpolate="step-before", **look),
+    ]
     names = [
         best.transform_filter(f"datum.named && datum.left == {str(left).lower()}")
         .mark_text(align="left" if left else "right", dx=7 if left else -7, dy=-8, fontSize=11)
         .encode(x=x, y=y, text="variant:N")
         for left in (True, False)
     ]
-    points = base.mark_point(filled=True, size=60, opacity=0.8, color=COLORS["test"])
-    chart = alt.layer(line.encode(x=x, y=y), points.encode(x=x, y=y, tooltip=tooltip), *names)
+    points = base.mark_point(filled=True, size=60, opacity=0.8, color=COLORS["test"]).encode(tooltip=tooltip)
+    chart = alt.layer(*(layer.encode(x=x, y=y) for layer in (*lines, points)), *names)
     return finish(
         chart.add_params(measure).properties(width="container" if on_page else 560, height=320),
         f"Cost and accuracy: {data_name(label)}",

@@ -25,6 +25,7 @@ from ablation.analysis.layers import Layers
 from ablation.analysis.params import ReportParams
 from ablation.reporting import (
     answer,
+    comparison_tables,
     cost,
     diagnostics,
     explorers,
@@ -34,7 +35,6 @@ from ablation.reporting import (
     provenance,
     statements,
 )
-from ablation.reporting.comparison_tables import claim_texts
 from ablation.reporting.page_template import STYLE, TEMPLATE
 from ablation.reporting.style import every_row
 from ablation.reporting.tables import OFFICIAL, data_name
@@ -79,6 +79,7 @@ def page(report: Report) -> str:
         published=page_tables.PUBLISHED,
         comparisons=[page_tables.comparison_row(row, report.params.comparisons[row.name]) for row in compared.rows],
         not_run=[(report.params.comparisons[name].title, reason) for name, reason in compared.not_run.items()],
+        legend=comparison_tables.LEGEND.strip(),
         rule=verdicts.RULE.split("\n\n"),
         statement_rule=statements.RULE,
         findings=statements.findings(compared),
@@ -120,7 +121,7 @@ def _charts(report: Report) -> dict[str, alt.TopLevelMixin]:
         "gradients": diagnostics.gradients(report.layers, label, *pair),
         "cost": cost.cost(runs, label, chosen("measure", "multiply_adds")),
     }
-    claimed = claim_texts(params.comparisons)
+    claimed = comparison_tables.claim_texts(params.comparisons)
     for name, group in forest.groups(rows).items():
         charts[name] = forest.forest(group, claimed, label, on_page=True)
     for name in report.points["sweep"].unique():

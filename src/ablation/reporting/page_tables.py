@@ -67,7 +67,7 @@ def ablation_row(variant: str, runs: pd.DataFrame, num_images: Mapping[str, int]
 
 
 def comparison_row(row: Comparison, params: ComparisonParams) -> dict[str, Any]:
-    """Cells by name, and `difference` and `p_order` to sort by."""
+    """Cells by name, and `effect_order` and `p_order` to sort by."""
     _, scale, _, digits = comparison_tables.METRICS[row.metric]
     means = [mean for mean in (row.variant_mean, row.baseline_mean) if mean is not None]
     images = ""
@@ -80,7 +80,7 @@ def comparison_row(row: Comparison, params: ComparisonParams) -> dict[str, Any]:
         "claim": comparison_tables.claim_text(params),
         "measured": " against ".join(f"{scale * mean:,.{digits}f}" for mean in means),
         "effect": comparison_tables.effect_text(row),
-        "difference": row.difference,
+        "effect_order": row.difference + comparison_tables.shift(row),
         "p": comparison_tables.p_text(row.p_holm),
         "p_order": 2 if row.p_holm is None else row.p_holm,
         "n": comparison_tables.seeds_text(row),

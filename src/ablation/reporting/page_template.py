@@ -125,7 +125,7 @@ compares with published CIFAR-10 results.</p>{% endif %}
 <p class="soft">Best validation accuracy first; a click on a heading sorts. Accuracy: mean ± 95 % confidence interval
 over n seeds, each with the weights of its best validation epoch, which is why the validation accuracy flatters. Gap:
 training minus validation accuracy, of the same weights. Multiply-adds: to evaluate one image. Seconds: training of one
-seed, processor time where that is one CPU thread.</p>
+seed, processor time where that is one CPU thread, its share of the time where seeds share a GPU.</p>
 <table class="sortable" id="ablation-table">
 <thead><tr><th>variant</th>
 {%- for name in columns %}<th class="number">{{ name }}</th>{% endfor %}</tr></thead>
@@ -155,11 +155,9 @@ seed, processor time where that is one CPU thread.</p>
 {% if "forest" in charts %}{{ figure("forest") }}{% endif %}
 {% if "forest_loss" in charts %}{{ figure("forest_loss") }}{% endif %}
 <h3>Every comparison</h3>
-<p class="soft">Measured, in percent: the variant against its baseline. Effect: difference from the baseline or, where
-the study reports a figure of the variant alone, from that figure, with its 95 % interval over seeds, in percentage
-points (of a loss in nats). p: after Holm's correction over its family. Detectable: the smallest distance from the
-bound of the claim that these seeds would have found with 80 % power. On the test images: difference in
-test accuracy of these very networks, with a 95 % interval over images.</p>
+<p class="soft">Measured: the variant against its baseline, in percent or in the effect's unit. {{ legend }} Detectable:
+the smallest distance from the bound of the claim that these seeds would have found with 80 % power. On the test
+images: difference in test accuracy of these very networks, with a 95 % interval over images.</p>
 <table class="sortable" id="comparison-table">
 <thead><tr><th>comparison</th><th>the study claims</th><th class="number">measured</th><th class="number">effect</th>
 <th class="number">p (Holm)</th><th class="number">n</th><th>verdict</th><th class="number">detectable</th>
@@ -168,7 +166,7 @@ test accuracy of these very networks, with a 95 % interval over images.</p>
 {%- for row in comparisons %}
 <tr><th scope="row">{{ row.title }}{% if row.notes %}<br><span class="soft">{{ row.notes }}</span>{% endif %}</th>
 <td>{{ row.claim }}</td><td class="number measured">{{ row.measured }}</td>
-<td class="number" data-order="{{ row.difference }}">{{ row.effect }}</td>
+<td class="number" data-order="{{ row.effect_order }}">{{ row.effect }}</td>
 <td class="number" data-order="{{ row.p_order }}">{{ row.p }}</td>
 <td class="number">{{ row.n }}</td><td>{{ verdict(row.answer) }}</td><td class="number">{{ row.detectable }}</td>
 <td class="number">{{ row.images }}</td></tr>

@@ -9,7 +9,7 @@ from ablation.reporting.comparison_tables import effect_text, seeds_text, title_
 
 RULE = (
     "A statement is supported where every comparison that tests it is, contradicted where one of them is, undecided "
-    "otherwise, and not run where none of its variants is in the study."
+    "otherwise, and not run where none of them was."
 )
 NOT_DECLARED = "it is not in aggregate.comparisons of params.yaml"
 

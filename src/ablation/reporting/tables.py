@@ -14,7 +14,7 @@ SWEEP_COLUMNS += ["val_accuracy", "test_accuracy", "diverged_epoch"]
 LEGEND = """
 Accuracy: mean ± standard deviation over n seeds, each with the weights of its best validation epoch, which is why the
 validation accuracy flatters. Multiply-adds: to evaluate one image. Seconds: training of one seed, mean over seeds;
-processor time where that is one CPU thread.
+processor time where that is one CPU thread, its share of the time where seeds share a GPU.
 """
 
 
