@@ -74,8 +74,10 @@ def _training(report: Report, title: str, variant: str, one_seed: float, two_see
     usual = best(results, [name for name in loops if "PIL" in name])
     against = "; ".join(f"{name} ×{ratio(results, name, usual):.2f}" for name in wanted)
     body = f"{comparison(results, loops, 'images/s')}\n\nAgainst “{usual}”, the usual loop: {against}."
-    allocator = ratio(results, speed.one_seed(1), speed.DEFAULT_ALLOCATOR)
     if report.setting.device == "cpu":
+        apart = ratio(results, speed.TWO_SEEDS, speed.TWO_LOOPS)
+        body += f"\n\nAgainst “{speed.TWO_LOOPS}”: {speed.TWO_SEEDS} ×{apart:.2f}."
+        allocator = ratio(results, speed.one_seed(1), speed.DEFAULT_ALLOCATOR)
         body += f"\n\nThe allocator settings of dvc.yaml alone: ×{allocator:.2f} for one seed on one thread."
     report.add(f"Training, {title}", body)
 

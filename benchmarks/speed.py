@@ -8,6 +8,7 @@ from typing import Any
 from benchmarks.harness import Contender, Results, measure, table
 
 TWO_SEEDS = "ours, 2 seeds side by side, total"
+TWO_LOOPS = "DataLoader, tensor images, 2 processes of 1 thread, total"
 DEFAULT_ALLOCATOR = "ours, 1 seed, 1 thread, default allocator"
 ALL_IMAGES = 45_000  # of CIFAR-10 for training
 BYTES_AUGMENTED = 3 * 32 * 32 * (1 + 4)  # of an image at the least: uint8 read, float32 written
@@ -51,7 +52,7 @@ def training(setting: Setting, variant: str, ours: int, theirs: int, epochs: int
         for workers in (0, 1, 2)
     ]
     two_loops = Contender(
-        "DataLoader, tensor images, 2 processes of 1 thread, total",
+        TWO_LOOPS,
         "dataloader_loop",
         {**other, "image_type": "tensor", "num_workers": 0, "num_threads": 1},
         processes=2,
