@@ -36,8 +36,9 @@ def prepare(params: TrainParams) -> torch.device:
 
 
 def epoch_clock(device: torch.device, num_threads: int) -> Callable[[], float]:
-    """What the epochs' seconds of a seed on `num_threads` CPU threads are read from: the wall clock or, on one, its
-    processor time, which does not depend on how many seeds share the cores, nor on what else the machine does.
+    """What the seconds of a seed's epochs are read from: the wall clock or, on one CPU thread, its processor time.
+
+    The latter does not depend on how many seeds share the cores, nor on what else the machine does.
     """
     return time.process_time if device.type == "cpu" and num_threads == 1 else time.perf_counter
 
