@@ -1,5 +1,7 @@
 """Stage configure: params.yaml -> configs/, checked before any other stage starts."""
 
+import contextlib
+import os
 import sys
 from pathlib import Path
 
@@ -11,6 +13,9 @@ def main() -> None:
 
     if sys.argv[1:]:
         raise InvalidInput(f"stages/configure.py takes no arguments, got {' '.join(sys.argv[1:])}; params.yaml has all")
+    # A change by -S within the second of git's last look, of equal length, is one that git does not see until a touch.
+    with contextlib.suppress(OSError):
+        os.utime("params.yaml")
     params, variants = resolve("params.yaml")
     check_devices("params.yaml", params)
     write_configs(params, variants, Path("configs"))

@@ -180,12 +180,42 @@ def test_dvc_changes_no_line_but_those_it_sets(workspace: Path):
 
 def test_what_a_variant_outside_the_study_left_behind_is_removed(configure, workspace: Path, capsys):
     """Else the folder that aggregate depends on has a hash that no clone can have."""
-    for name in ("l1", "gone"):
+    for name in ("l1", "gone", "never_run"):
         (workspace / "runs" / name / "weights").mkdir(parents=True)
+    (workspace / "runs/gone/weights/seed-0.safetensors").touch()
     assert configure(changed({"study": ["l1"]})) is None
     assert [path.name for path in (workspace / "runs").iterdir()] == ["l1"]
     line = "note: runs/gone removed: no variant of the study; DVC's cache has what was finished"
-    assert capsys.readouterr().out.splitlines()[0] == line
+    summary, *notes = reversed(capsys.readouterr().out.splitlines())
+    assert (summary, notes) == ("cifar10: 1 variants x 3 seeds", [line])
+
+
+def test_git_sees_settings_that_were_refused(workspace: Path):
+    """DVC writes -S within the second of git's last look, and no shorter or longer: `git checkout` would do nothing."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout
+
+    def write(text: str) -> None:
+        params.write_text(text)
+        os.utime(params, (1_700_000_000, 1_700_000_000))
+
+    params = workspace / "params.yaml"
+    git("init", "-q")
+    for setting in ("core.checkStat=minimal", "core.trustCtime=false", "user.name=a", "user.email=a@b"):
+        git("config", *setting.split("="))  # the first two since a test cannot set all the times that git looks at
+    write(TEXT)
+    git("add", "params.yaml")
+    git("commit", "-qm", "settings")
+    write(TEXT.replace("\n  lr: 0.01 ", "\n  lr: -0.1 ", 1))
+    assert git("status", "--short") == ""
+    environment = os.environ | {"PYTHONPATH": str(PROJECT / "src")}
+    command = [sys.executable, PROJECT / "stages" / "configure.py"]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert result.stderr == "error: params.yaml: train.lr: -0.1 must be greater than 0\n"
+    assert git("status", "--short") == " M params.yaml\n"
+    git("checkout", "-q", "params.yaml")
+    assert params.read_text() == TEXT
 
 
 def test_variants_outside_the_study_are_checked(configure):

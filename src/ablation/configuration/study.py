@@ -113,8 +113,10 @@ def remove_others(variants: Mapping[str, object], runs: Path) -> None:
     """
     for folder in sorted(runs.glob("*/")):
         if folder.name not in variants:
+            empty = not any(path.is_file() for path in folder.rglob("*"))  # made by DVC before a first run
             shutil.rmtree(folder)
-            print(f"note: {folder} removed: no variant of the study; DVC's cache has what was finished")
+            if not empty:
+                print(f"note: {folder} removed: no variant of the study; DVC's cache has what was finished")
 
 
 def _check_unique(source: str, path: str, values: list[Any]) -> None:
