@@ -22,7 +22,7 @@ from tests.data.small_archive import WHOLE, assert_nothing_left, assert_raw_is_w
 pytestmark = pytest.mark.usefixtures("small_archives")
 
 ADVICE = (
-    "give a local archive with -S data.url=/path/cifar-10-binary.tar.gz, "
+    "give a local archive with dvc exp run -S data.url=/path/cifar-10-binary.tar.gz, "
     "or see the whole pipeline without a download with make demo"
 )
 

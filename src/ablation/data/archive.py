@@ -148,7 +148,8 @@ def _download(url: str, folder: Path) -> IO[bytes]:
         time.sleep(WAIT_SECONDS * number)
     file.close()
     raise InvalidInput(
-        f"{url}: cannot be fetched ({reason}); give a local archive with -S data.url=/path/cifar-10-binary.tar.gz, "
+        f"{url}: cannot be fetched ({reason}); give a local archive with "
+        "dvc exp run -S data.url=/path/cifar-10-binary.tar.gz, "
         "or see the whole pipeline without a download with make demo"
     )
 

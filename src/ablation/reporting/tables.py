@@ -52,8 +52,8 @@ def markdown(runs: pd.DataFrame, label: str) -> str:
 
 
 def text(runs: pd.DataFrame, label: str) -> str:
-    """The same table for a terminal, under a line that names the data."""
-    return f"Ablation on {data_name(label)}\n\n{_table(runs, 'simple')}\n"
+    """The same table for a terminal, under lines that name the data and what an accuracy is."""
+    return f"Ablation on {data_name(label)}\nmean ± standard deviation over n seeds\n\n{_table(runs, 'simple')}\n"
 
 
 def percent(accuracy: Spread) -> str:
