@@ -13,7 +13,7 @@ def main() -> None:
 
     if sys.argv[1:]:
         raise InvalidInput(f"stages/configure.py takes no arguments, got {' '.join(sys.argv[1:])}; params.yaml has all")
-    # A change by -S within the second of git's last look, of equal length, is one that git does not see until a touch.
+    # git compares whole seconds and lengths: it can miss what -S wrote right after its look, until the file is touched.
     with contextlib.suppress(OSError):
         os.utime("params.yaml")
     params, variants = resolve("params.yaml")

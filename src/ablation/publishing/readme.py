@@ -25,10 +25,6 @@ BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 COPIED = ["ablation.csv", "comparisons.csv", "statements.csv", "provenance.json"]
 FIGURE = "forest.png"
 SOURCE = "sha256 of comparisons.csv"  # in the figure's text: it was drawn from that very table
-LEGEND = """\
-Accuracy: mean ± 95 % confidence interval over n seeds, each with the weights of its best validation epoch, which is why
-the validation accuracy flatters. Multiply-adds: to evaluate one image. Seconds: training of one seed, processor time
-where that is one CPU thread, its share of the time where seeds share a GPU."""
 
 
 def main() -> None:
@@ -63,7 +59,14 @@ def section(folder: Path) -> str:
         parts += ["", tables.warning(label).rstrip()]
     if (folder / FIGURE).exists():
         parts += ["", f"![Effects against what the study claims, with 95 % intervals]({FOLDER / FIGURE})"]
-    parts += ["", "### Accuracy, best first", "", _markdown(_accuracies(runs)), "", LEGEND]
+    parts += [
+        "",
+        "### Accuracy, best first",
+        "",
+        _markdown(_accuracies(runs)),
+        "",
+        f"Accuracy: mean ± 95 % confidence interval {tables.COLUMNS}",
+    ]
     parts += ["", "### The study's statements", "", _markdown(_statements(folder))]
     parts += ["", "### Figures that the study reports", "", _markdown(_figures(folder))]
     parts += [

@@ -37,7 +37,7 @@ from ablation.reporting import (
 )
 from ablation.reporting.page_template import STYLE, TEMPLATE
 from ablation.reporting.style import every_row
-from ablation.reporting.tables import OFFICIAL, data_name
+from ablation.reporting.tables import COLUMNS, OFFICIAL, data_name
 
 
 class Report(NamedTuple):
@@ -72,6 +72,7 @@ def page(report: Report) -> str:
         tally=tally + ([("not run", len(compared.not_run))] if compared.not_run else []),
         facts=page_tables.facts(report.params, runs, report.num_images, provenance.lines(report.provenance)),
         columns=page_tables.ABLATION,
+        column_legend=COLUMNS,
         ablation=[
             page_tables.ablation_row(name, runs[runs["variant"] == name], report.num_images)
             for name in answer.best_first(runs)

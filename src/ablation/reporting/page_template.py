@@ -123,9 +123,7 @@ compares with published CIFAR-10 results.</p>{% endif %}
 
 <h2>The ablation</h2>
 <p class="soft">Best validation accuracy first; a click on a heading sorts. Accuracy: mean ± 95 % confidence interval
-over n seeds, each with the weights of its best validation epoch, which is why the validation accuracy flatters. Gap:
-training minus validation accuracy, of the same weights. Multiply-adds: to evaluate one image. Seconds: training of one
-seed, processor time where that is one CPU thread, its share of the time where seeds share a GPU.</p>
+{{ column_legend }} Gap: training minus validation accuracy, of the same weights.</p>
 <table class="sortable" id="ablation-table">
 <thead><tr><th>variant</th>
 {%- for name in columns %}<th class="number">{{ name }}</th>{% endfor %}</tr></thead>

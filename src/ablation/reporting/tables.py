@@ -11,11 +11,11 @@ from ablation.analysis.runs import Spread, summarize
 OFFICIAL = "cifar10"  # data/params.py keeps this label for the official archive
 SWEEP_COLUMNS = ["sweep", "title", "setting", "value", "position", "variant", "seed", "data"]
 SWEEP_COLUMNS += ["val_accuracy", "test_accuracy", "diverged_epoch"]
-LEGEND = """
-Accuracy: mean ± standard deviation over n seeds, each with the weights of its best validation epoch, which is why the
-validation accuracy flatters. Multiply-adds: to evaluate one image. Seconds: training of one seed, mean over seeds;
-processor time where that is one CPU thread, its share of the time where seeds share a GPU.
-"""
+# Of every table of accuracies, whatever is behind its ±
+COLUMNS = """\
+over n seeds, each with the weights of its best validation epoch, which is why the validation accuracy flatters.
+Multiply-adds: to evaluate one image. Seconds: training of one seed, mean over seeds; processor time where that is one
+CPU thread, its share of the time where seeds share a GPU."""
 
 
 def data_name(label: str) -> str:
@@ -48,7 +48,8 @@ def with_num_images(runs: pd.DataFrame, num_images: Mapping[str, int]) -> pd.Dat
 
 def markdown(runs: pd.DataFrame, label: str) -> str:
     """The ablation table as a Markdown page, one row per variant in the order of the study."""
-    return f"# Ablation on {data_name(label)}\n\n{warning(label)}{_table(runs, 'pipe')}\n{LEGEND}"
+    legend = f"Accuracy: mean ± standard deviation {COLUMNS}"
+    return f"# Ablation on {data_name(label)}\n\n{warning(label)}{_table(runs, 'pipe')}\n\n{legend}\n"
 
 
 def text(runs: pd.DataFrame, label: str) -> str:

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 import torch
 
 # With the two on which each captures its graphs, fewer than the 32 streams after which PyTorch gives out the same
-# again. Two seeds on one stream would share the workspace of its matrix products.
+# again: graphs of two seeds, captured on one stream, would share its workspace of matrix products side by side.
 MAX_AT_A_TIME = 8
 STEPS_A_TURN = 8  # so that going from stream to stream costs little beside the launch of the steps
 
