@@ -170,8 +170,23 @@ def test_an_undecided_comparison_tells_how_many_seeds_it_needs(rows: dict[str, C
     assert row.seeds_needed == needed > 5
     assert row.answer == f"undecided (needs about {needed} seeds)"
     spread = np.std(np.subtract(VAL["same"], BASELINE), ddof=1)
-    assert row.detectable == pytest.approx(TTestPower().solve_power(nobs=5, alpha=0.05, power=0.8) * spread, rel=1e-4)
+    detectable = TTestPower().solve_power(nobs=5, alpha=0.05 / 3, power=0.8) * spread  # of a family of three
+    assert row.detectable == pytest.approx(detectable, rel=1e-4)
     assert row.detectable > row.difference
+
+
+def test_seeds_are_planned_for_the_first_of_the_undecided_that_holms_correction_looks_at() -> None:
+    values = {"baseline": [0.0] * 4, "a": [0.010, 0.002, 0.011, 0.001], "b": [0.011, 0.002, 0.012, 0.0005]}
+    values |= {"clear": [0.1, 0.11, 0.12, 0.13]}
+    declared = {name: params(variant=name) for name in ("a", "b", "clear")}
+    rows = compare(declared, runs_of(values), {}, NUM_IMAGES).rows
+
+    assert [row.verdict for row in rows] == ["undecided", "undecided", "supported"]
+    for row in rows[:2]:
+        assert row.p is not None and row.p > 0.05 / 2  # the one of two that are left
+        assert row.effect_size is not None
+        needed = TTestPower().solve_power(effect_size=row.effect_size, alpha=0.05 / 2, power=0.8)
+        assert row.seeds_needed == math.ceil(needed)
 
 
 def test_a_difference_of_nothing_needs_more_seeds_than_anyone_has() -> None:

@@ -54,7 +54,7 @@ class Comparison:
     p: float | None = None  # see verdicts.decide
     p_holm: float | None = None
     detectable: float | None = (
-        None  # smallest distance from a bound of the claim found with 80 % power, at Holm's level
+        None  # smallest distance from a bound found with 80 % power, at 0.05 / size of the family
     )
     verdict: verdicts.Verdict = "undecided"
     seeds_needed: int | None = None  # where undecided; None above verdicts.MAX_SEEDS, or with one seed
@@ -216,22 +216,24 @@ def _decided(
     ranges = [verdicts.claim_range(comparisons[name].claim, row.baseline is not None) for name, row in rows.items()]
     lows, highs = np.array(ranges).T
     decisions = verdicts.decide(together, lows, highs)
-    distances = verdicts.distance_to_bound(together.mean, lows, highs)
+    first_level = verdicts.ALPHA / len(rows)  # of the smallest p of all, and of those that are still to be decided
+    next_level = verdicts.ALPHA / max(decisions.verdicts.count("undecided"), 1)
     interval_lows, interval_highs = together.interval()
     decided = {}
     for i, (name, row) in enumerate(rows.items()):
-        error, df, level = float(together.standard_error[i]), float(together.df[i]), float(decisions.level[i])
+        error, df = float(together.standard_error[i]), float(together.df[i])
         num_seeds = min(row.num_seeds, row.num_baseline_seeds or row.num_seeds)
         needed = None
         if decisions.verdicts[i] == "undecided":
-            needed = verdicts.seeds_needed(float(distances[i]), error, df, num_seeds, level)
+            distances = verdicts.distances_to_clear(float(together.mean[i]), *ranges[i])
+            needed = verdicts.seeds_needed(distances, error, df, num_seeds, next_level)
         decided[name] = dataclasses.replace(
             row,
             low=float(interval_lows[i]),
             high=float(interval_highs[i]),
             p=float(decisions.p[i]),
             p_holm=float(decisions.p_holm[i]),
-            detectable=verdicts.detectable_distance(error, df, level),
+            detectable=verdicts.detectable_distance(error, df, first_level),
             verdict=decisions.verdicts[i],
             seeds_needed=needed,
         )

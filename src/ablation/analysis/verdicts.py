@@ -8,8 +8,8 @@ themselves where a figure has no baseline.
 A claim is supported when the difference lies inside its range and contradicted when it lies outside, each only if
 its distance from the nearest bound of the range is significant: two-sided t-test, p < 0.05 after Holm's correction over
 the comparisons of the family, so that at most one family in twenty holds a false verdict. Everything else is
-undecided, with the number of seeds that would decide it with 80 % power if the difference and its spread are what
-was measured.
+undecided, with the number of seeds that would decide it with 80 % power or more if the difference and its spread are
+what was measured, at p < 0.05 / number of the family's undecided comparisons.
 
 With one seed every claim is undecided: it speaks of a way to train, and one run does not tell how far the next would
 differ. The comparison over test images beside it is then evidence on these two networks only.
@@ -47,7 +47,6 @@ class Decisions(NamedTuple):
 
     p: FloatArray  # two-sided, of the distance from the nearest bound of the claim
     p_holm: FloatArray
-    level: FloatArray  # what Holm's correction compares p with: 0.05 / number of comparisons with a p at least as large
     verdicts: list[Verdict]
 
 
@@ -67,8 +66,10 @@ def claim_range(claim: ClaimParams, has_baseline: bool) -> tuple[float, float]:
             return center - tolerance, center + tolerance
 
 
-def distance_to_bound(mean: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
-    return np.minimum(np.abs(mean - low), np.abs(mean - high))
+def distances_to_clear(mean: float, low: float, high: float) -> list[float]:
+    """How far `mean` is from the bounds that decide: all of its range where it lies inside, else the nearest one."""
+    distances = [abs(mean - bound) for bound in (low, high) if math.isfinite(bound)]
+    return distances if low < mean < high else [min(distances)]
 
 
 def decide(differences: Difference, low: FloatArray, high: FloatArray) -> Decisions:
@@ -77,7 +78,7 @@ def decide(differences: Difference, low: FloatArray, high: FloatArray) -> Decisi
     For higher and lower, p is the t-test's of no difference; inside a range it is twice that of two one-sided tests
     (TOST, Schuirmann 1987), which asks that the 95 % interval lie within the range.
     """
-    distance = distance_to_bound(differences.mean, low, high)
+    distance = np.minimum(np.abs(differences.mean - low), np.abs(differences.mean - high))
     p = 2 * stats.t.sf(distance / differences.standard_error, differences.df)
     significant, p_holm = multipletests(p, alpha=ALPHA, method="holm")[:2]
     inside = (differences.mean > low) & (differences.mean < high)
@@ -85,8 +86,7 @@ def decide(differences: Difference, low: FloatArray, high: FloatArray) -> Decisi
         ("supported" if is_inside else "contradicted") if decided else "undecided"
         for is_inside, decided in zip(inside, significant, strict=True)
     ]
-    level = ALPHA / (len(p) + 1 - stats.rankdata(p, method="ordinal"))
-    return Decisions(p, p_holm, level, verdicts)
+    return Decisions(p, p_holm, verdicts)
 
 
 def power(noncentrality: FloatArray | float, df: FloatArray | float, level: float) -> FloatArray:
@@ -97,7 +97,7 @@ def power(noncentrality: FloatArray | float, df: FloatArray | float, level: floa
 
 
 def detectable_distance(standard_error: float, df: float, level: float) -> float:
-    """The smallest distance from a claim's bound that is found with 80 % power."""
+    """The smallest distance from one bound of a claim that is found with 80 % power."""
 
     # On a log scale, from none to beyond what two seeds need at any level in use; statsmodels' solve_power ends at a
     # wrong root for two and three seeds.
@@ -107,9 +107,14 @@ def detectable_distance(standard_error: float, df: float, level: float) -> float
     return standard_error * math.exp(brentq(excess, math.log(1e-2), math.log(1e6)))
 
 
-def seeds_needed(distance: float, standard_error: float, df: float, num_seeds: int, level: float) -> int | None:
-    """Seeds of each variant that find `distance` with 80 % power, above `num_seeds`; None above 1,000."""
+def seeds_needed(distances: list[float], standard_error: float, df: float, num_seeds: int, level: float) -> int | None:
+    """Seeds of each variant that find all of `distances` with 80 % power, above `num_seeds`; None above 1,000.
+
+    The chance to miss two bounds is at most the sum of the chances to miss each (Bonferroni).
+    """
     planned = np.arange(num_seeds + 1, MAX_SEEDS + 1)
-    noncentrality = distance / standard_error * np.sqrt(planned / num_seeds)
-    enough = power(noncentrality, df * (planned - 1) / (num_seeds - 1), level) >= POWER
+    dfs = df * (planned - 1) / (num_seeds - 1)
+    noncentralities = [distance / standard_error * np.sqrt(planned / num_seeds) for distance in distances]
+    missed = np.sum([1 - power(noncentrality, dfs, level) for noncentrality in noncentralities], axis=0)
+    enough = missed <= 1 - POWER
     return int(planned[np.argmax(enough)]) if np.any(enough) else None

@@ -154,8 +154,9 @@ compares with published CIFAR-10 results.</p>{% endif %}
 {% if "forest_loss" in charts %}{{ figure("forest_loss") }}{% endif %}
 <h3>Every comparison</h3>
 <p class="soft">Measured: the variant against its baseline, in percent or in the effect's unit. {{ legend }} Detectable:
-the smallest distance from the bound of the claim that these seeds would have found with 80 % power. On the test
-images: difference in test accuracy of these very networks, with a 95 % interval over images.</p>
+the smallest distance from a bound of the claim that these seeds would have found with 80 % power at p &lt; 0.05 /
+number of the family's comparisons. On the test images: difference in test accuracy of these very networks, with a 95 %
+interval over images.</p>
 <table class="sortable" id="comparison-table">
 <thead><tr><th>comparison</th><th>the study claims</th><th class="number">measured</th><th class="number">effect</th>
 <th class="number">p (Holm)</th><th class="number">n</th><th>verdict</th><th class="number">detectable</th>
