@@ -30,7 +30,7 @@ VAL = {  # variant -> val accuracy by seed
     "single": [0.74],
 }
 DIVERGED = {"diverged": {0, 1, 2, 3, 4}, "unstable": {1, 4}}
-NUM_IMAGES = {"val_accuracy": 5000, "test_accuracy": 10_000}
+NUM_IMAGES = {"train": 45_000, "val": 5000, "test": 10_000}
 EXPECTED = {
     "clear": "supported",
     "null": "undecided",
@@ -310,3 +310,18 @@ def test_a_comparison_outside_the_study_is_no_error(tmp_path: Path) -> None:
     names = ["augmentation", "first_batch_loss", "plateau", "gap_augmentation", "augmentation_underfits"]
     assert [row.name for row in compared.rows] == names
     assert compared.not_run["swish"] == "simple_nn_bn_swish is not in the study"
+
+
+def test_a_measure_that_a_diverged_run_does_not_have_is_listed() -> None:
+    runs = runs_of(VAL).assign(instability=lambda runs: runs["val_accuracy"].where(runs["diverged_epoch"].isna()))
+    compared = compare({"a": params(variant="unstable", metric="instability")}, runs, {}, NUM_IMAGES)
+    assert compared.not_run == {"a": "unstable has no instability for seed 1, 4, diverged"}
+
+
+def test_a_spread_below_the_least_step_of_the_metric_counts_as_one() -> None:
+    runs = runs_of(VAL).assign(epochs_to_converge=7.0)
+    claim = {"name": "at_most", "value": 3}
+    comparison = params(variant="better", metric="epochs_to_converge", claim=claim)
+    (row,) = compare({"a": comparison}, runs, {}, NUM_IMAGES).rows
+    assert row.note == "all seeds alike: their spread is taken as one epoch"
+    assert row.low is not None and row.low == pytest.approx(-2.776445 / math.sqrt(5))

@@ -27,21 +27,21 @@ def test_instability_is_of_the_last_quarter_of_the_epochs() -> None:
     assert math.isnan(of_curve(curve([0.5] * 3, [9, 9, math.nan]), diverged=False)["instability"])
 
 
-def test_gradient_reach_compares_the_first_with_the_last_convolution() -> None:
+def test_gradient_imbalance_is_between_the_first_and_the_last_convolution_either_way() -> None:
     epochs = [[10.0, 5.0, 0.1, 7.0], [1.0, 1.0, 1.0, 1.0], [1.0, 5.0, 10.0, 3.0], [1.0, 5.0, 1000.0, 3.0]]
     found = of_gradients({"layers": ["conv1", "stage1.0.conv1", "stage1.0.conv2", "fc"], "epochs": epochs})
-    assert found["gradient_reach_start"] == pytest.approx(2)
-    assert found["gradient_reach"] == pytest.approx((-1 - 3) / 2)  # epochs 3 and 4 of the later 2 to 4
+    assert found["gradient_imbalance_start"] == pytest.approx(2)
+    assert found["gradient_imbalance"] == pytest.approx((1 + 3) / 2)  # epochs 3 and 4 of the later 2 to 4
 
 
 def test_what_is_not_finite_or_was_never_reached_is_nan() -> None:
     diverged = {"layers": ["conv1", "conv2", "fc"], "epochs": [[1.0, 1.0, 1.0], [None, None, 1.0]]}
-    assert math.isnan(of_gradients(diverged)["gradient_reach"])
+    assert math.isnan(of_gradients(diverged)["gradient_imbalance"])
     one_epoch = {"layers": ["conv1", "conv2", "fc"], "epochs": [[1.0, 1.0, 1.0]]}
-    assert of_gradients(one_epoch)["gradient_reach_start"] == 0
-    assert math.isnan(of_gradients(one_epoch)["gradient_reach"])
+    assert of_gradients(one_epoch)["gradient_imbalance_start"] == 0
+    assert math.isnan(of_gradients(one_epoch)["gradient_imbalance"])
     dead = {"layers": ["conv1", "conv2"], "epochs": [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]}
-    assert math.isnan(of_gradients(dead)["gradient_reach_start"]) and of_gradients(dead)["gradient_reach"] == 0
+    assert math.isnan(of_gradients(dead)["gradient_imbalance_start"]) and of_gradients(dead)["gradient_imbalance"] == 0
 
 
 def test_a_network_without_batch_norm_has_no_means_of_it() -> None:

@@ -25,7 +25,7 @@ PARAMS = Path(__file__).parents[2] / "params.yaml"
             "swish.claim.name: 'best' must be one of 'higher', 'lower', 'equal', 'at_most', 'number'",
         ),
         ({"claim": {"name": "equal", "margin": 0}}, "swish.claim.margin: 0 must be greater than 0"),
-        ({"metric": "loss"}, "swish.metric: 'loss' must be 'val_accuracy', 'test_accuracy', 'train_accuracy', 'gap'"),
+        ({"metric": "loss"}, "swish.metric: 'loss' is not a metric; known: val_accuracy, test_accuracy"),
         ({"familly": "recipe"}, "did you mean family?"),
     ],
 )

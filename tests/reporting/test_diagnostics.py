@@ -84,7 +84,7 @@ def test_the_table_of_a_study(report: Report) -> None:
     assert cells["simple_nn"]["batch_norm_mean"] == ("", "", None)
     assert cells["l2_0"]["epochs_to_60"] == ("2.0", "", 2)
     assert cells["simple_nn"]["epochs_to_70"].text == "never"
-    assert cells["simple_nn"]["gradient_reach_start"].text == "-0.30"  # log10 of 1 / 2: `fc` is no convolution
+    assert cells["simple_nn"]["gradient_imbalance_start"].text == "0.30"  # log10 of 2: `fc` is no convolution
 
 
 def drawn(chart: Any) -> list[dict[str, Any]]:

@@ -19,11 +19,10 @@ from ablation.analysis.differences import (
     paired,
     welch,
 )
+from ablation.analysis.metrics import METRICS
 from ablation.analysis.params import AtMostParams, ComparisonParams, NumberParams
 
 BY_IMAGES = ("val_accuracy", "test_accuracy")  # compared by the predictions on the test images as well
-COUNTS = ("parameters", "multiply_adds", "activation_bytes")  # the same for every seed
-STEPS = {"epochs_to_converge": 1.0, "dead_units": 1 / 228}  # the least spread that counts: an epoch, a unit of SimpleNN
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,7 +95,7 @@ def compare(
 
     `runs`: one row per variant and seed with the columns variant, seed, diverged_epoch (null where the run did not
     diverge) and every metric compared. `correct`: variant -> bool [seeds, test images], where the prediction was right;
-    a variant may be absent. `num_images`: metric -> images of which it is the accuracy; absent for other metrics.
+    a variant may be absent. `num_images`: split -> number of images.
 
     Left out, with the reason: a comparison of a variant that is not in `runs`, or of which a run has no value (the mean
     of the others would pass over that run in silence).
@@ -109,7 +108,8 @@ def compare(
         if reason is not None:
             not_run[name] = reason
             continue
-        resolution = 1 / num_images[params.metric] if params.metric in num_images else STEPS.get(params.metric, 0.0)
+        metric = METRICS[params.metric]
+        resolution = metric.step if metric.split is None else 1 / num_images[metric.split]
         rows[name], difference = _measure(name, params, runs, resolution)
         by_images = params.metric in BY_IMAGES and params.variant in correct
         if by_images and params.baseline is not None and params.baseline in correct:
@@ -126,9 +126,10 @@ def _missing(params: ComparisonParams, runs: pd.DataFrame) -> str | None:
         mine = runs[runs["variant"] == variant]
         if mine.empty:
             return f"{variant} is not in the study"
-        without = mine["seed"][mine[params.metric].isna()]
+        without = mine[mine[params.metric].isna()].sort_values("seed")
         if not without.empty:
-            return f"{variant} has no {params.metric} for seed {', '.join(map(str, without))}"
+            diverged = ", diverged" if without["diverged_epoch"].notna().all() else ""
+            return f"{variant} has no {params.metric} for seed {', '.join(map(str, without['seed']))}{diverged}"
     return None
 
 
@@ -148,7 +149,7 @@ def _measure(
     samples = [values, others] if design == "welch" else [values - others]
     difference = effect_size = None
     verdict: verdicts.Verdict = "undecided"
-    if params.metric in COUNTS:
+    if METRICS[params.metric].is_count:
         assert all(np.ptp(sample) == 0 for sample in samples)
         change = np.mean(values) - np.mean(others)
         allowed = low <= change <= high and (change != 0 or params.claim.name not in ("higher", "lower"))
@@ -172,19 +173,19 @@ def _measure(
         baseline_mean=None if other_seeds is None else float(np.mean(others)),
         difference=float(np.mean(values) - np.mean(others)),
         effect_size=effect_size,
-        note=_note(samples, difference, diverged) if design != "count" else "",
+        note=_note(samples, difference, diverged, METRICS[params.metric].step_name) if design != "count" else "",
         verdict=verdict,
     )
     return row, difference
 
 
-def _note(samples: list[FloatArray], difference: Difference | None, diverged: "pd.Series[bool]") -> str:
+def _note(samples: list[FloatArray], difference: Difference | None, diverged: "pd.Series[bool]", step_name: str) -> str:
     alike = all(np.ptp(sample) == 0 for sample in samples)
     notes = [f"{diverged.sum()} of {len(diverged)} runs diverged"] if diverged.any() else []
     if min(map(len, samples)) == 1:
         notes.append("one seed: the spread over seeds is unknown")
     elif alike:
-        spread = "unknown" if difference is None else "taken as one image"
+        spread = "unknown" if difference is None else f"taken as {step_name}"
         notes.append(f"all seeds alike: their spread is {spread}")
     return "; ".join(notes)
 

@@ -27,20 +27,21 @@ def of_curve(curve: pd.DataFrame, diverged: bool) -> dict[str, float]:
 
 
 def of_gradients(gradients: dict[str, Any]) -> dict[str, float]:
-    """gradients.json: how much of the gradient the first layer gets, as log10 of its norm over the last convolution's.
+    """gradients.json: by how many powers of ten the gradients of the first and the last convolution differ in norm.
 
-    gradient_reach_start: at initialisation. gradient_reach: at the start of each later epoch, mean over the second half
-    of them. The fully connected layers behind the last convolution have other shapes and are left out.
+    0 where they are alike, the more the further the gradient vanishes or explodes on its way back to the first.
+    gradient_imbalance_start: at initialisation. gradient_imbalance: at the start of each later epoch, mean over the
+    second half of them. The fully connected layers behind the last convolution have other shapes and are left out.
     """
     convolutions = [i for i, name in enumerate(gradients["layers"]) if not name.startswith("fc")]
     norms = np.array(gradients["epochs"], dtype=np.float64)[:, convolutions]  # null becomes NaN
     with np.errstate(divide="ignore", invalid="ignore"):
-        reach = np.log10(norms[:, 0] / norms[:, -1])
-    reach[~np.isfinite(reach)] = np.nan
-    second_half = reach[second_half_start(len(reach)) :]
+        imbalance = np.abs(np.log10(norms[:, 0] / norms[:, -1]))
+    imbalance[~np.isfinite(imbalance)] = np.nan
+    second_half = imbalance[second_half_start(len(imbalance)) :]
     return {
-        "gradient_reach_start": float(reach[0]),
-        "gradient_reach": float(second_half.mean()) if len(second_half) else math.nan,
+        "gradient_imbalance_start": float(imbalance[0]),
+        "gradient_imbalance": float(second_half.mean()) if len(second_half) else math.nan,
     }
 
 

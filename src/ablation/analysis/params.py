@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from ablation.common.settings import Settings
+from ablation.analysis.metrics import METRICS
+from ablation.common.settings import Settings, nearest
 
 Name = Annotated[str, Field(pattern="^[A-Za-z0-9_][A-Za-z0-9_-]*$")]  # of files, and in DVC's params paths: no dot
 Title = Annotated[str, Field(min_length=1)]
@@ -50,28 +51,11 @@ ClaimParams = Annotated[
     HigherParams | LowerParams | EqualParams | AtMostParams | NumberParams, Field(discriminator="name")
 ]
 
-# The columns of `runs.Study` that can be compared.
-Metric = Literal[
-    "val_accuracy",
-    "test_accuracy",
-    "train_accuracy",
-    "gap",
-    "first_batch_loss",
-    "instability",
-    "epochs_to_converge",
-    "batch_norm_mean",
-    "batch_norm_mean_normalized",
-    "dead_units",
-    "sparsity",
-    "gradient_reach_start",
-    "gradient_reach",
-    "parameters",
-    "multiply_adds",
-    "activation_bytes",
-    "images_per_second",
-]
 
-SHARES = ("val_accuracy", "test_accuracy", "train_accuracy", "gap", "dead_units", "sparsity")  # fractions of 1
+def _known(metric: str) -> str:
+    if metric not in METRICS:
+        raise ValueError(f"'{metric}' is not a metric; {nearest(metric, METRICS)}")
+    return metric
 
 
 class ComparisonParams(Settings):
@@ -79,7 +63,7 @@ class ComparisonParams(Settings):
 
     title: Title
     family: str  # comparisons that answer one question; Holm's correction is over them
-    metric: Metric
+    metric: Annotated[str, AfterValidator(_known)]
     variant: str
     baseline: str | None
     claim: ClaimParams
@@ -91,7 +75,7 @@ class ComparisonParams(Settings):
                 f"the claim {self.claim.name} needs a baseline; without one only number and at_most can be claimed"
             )
         figures = self.claim.model_dump(exclude={"name"})
-        if self.metric in SHARES and any(abs(value) > 1 for value in figures.values()):
+        if METRICS[self.metric].is_share and any(abs(value) > 1 for value in figures.values()):
             told = ", ".join(f"{key} {value:g}" for key, value in figures.items())
             raise ValueError(f"the claim's {told}: {self.metric} is a fraction, so at most 1 (0.6 is 60 %)")
         if self.baseline == self.variant:

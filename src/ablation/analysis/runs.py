@@ -18,12 +18,6 @@ CURVES = {  # column -> what dvclive calls it
     "val_accuracy": "val/accuracy",
     "lr": "lr",
 }
-SPLITS = {  # metric -> the images whose number gives the smallest step it can take
-    "train_accuracy": "train",
-    "val_accuracy": "val",
-    "gap": "val",
-    "test_accuracy": "test",
-}
 
 
 class Study(NamedTuple):
@@ -94,7 +88,7 @@ def read_study(params: ReportParams, folder: Path) -> Study:
 
 
 def read_num_images(params: ReportParams, folder: Path) -> dict[str, int]:
-    """Metric -> number of images, by SPLITS.
+    """Split -> number of images on which every variant was evaluated.
 
     Raises InvalidInput where two variants were evaluated on other data.
     """
@@ -107,7 +101,7 @@ def read_num_images(params: ReportParams, folder: Path) -> dict[str, int]:
                 f"{path}: accuracies on {told} images do not compare with those on {first} in {paths[0]}; "
                 "dvc repro evaluates them again"
             )
-    return {metric: sizes[0][split] for metric, split in SPLITS.items()}
+    return dict(sizes[0])
 
 
 def summarize(runs: pd.DataFrame) -> dict[str, Summary]:

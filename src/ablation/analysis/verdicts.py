@@ -17,8 +17,11 @@ differ. The comparison over test images beside it is then evidence on these two 
 Parameters, multiply-adds and bytes of activations are counted, not measured: they are the same for every seed, and
 their claims are decided as they stand.
 
-Every run counts, diverged or at chance level as well. A spread of accuracy below one image counts as one image, also
-where all seeds agree. A failure so rare that no seed met it is not in the interval.
+Every run counts, diverged or at chance level as well; a run that diverged has the accuracy of its best epoch before.
+Where a run that diverged has no value, as of the spread of its late losses, the comparison is listed as not run.
+
+A spread below the least that the metric can change by (an image, an epoch, a unit) counts as that much, also where all
+seeds agree. A failure so rare that no seed met it is not in the interval.
 """
 
 import math

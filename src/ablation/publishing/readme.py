@@ -165,12 +165,10 @@ def _figures(folder: Path) -> pd.DataFrame:
         row = ran.get(str(line["name"]))
         cells = {"figure": line["title"], "verdict": line["answer"], "notes": line["note"]}
         if row is not None:
-            _, scale, _, digits = comparison_tables.METRICS[row.metric]
-            means = [mean for mean in (row.variant_mean, row.baseline_mean) if mean is not None]
             cells |= {
                 "figure": comparison_tables.title_text(row),
                 "reported": line["claimed"],
-                "measured": " against ".join(f"{scale * mean:,.{digits}f}" for mean in means),
+                "measured": comparison_tables.measured_text(row),
                 "difference [95 %]": comparison_tables.effect_text(row),
                 "n": comparison_tables.seeds_text(row),
             }

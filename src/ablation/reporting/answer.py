@@ -7,10 +7,11 @@ import pandas as pd
 
 from ablation.analysis.comparisons import Comparison, Comparisons
 from ablation.analysis.differences import mean_interval
+from ablation.analysis.metrics import METRICS
 from ablation.analysis.params import ComparisonParams, ReportParams
 from ablation.analysis.runs import summarize
 from ablation.reporting import statements
-from ablation.reporting.comparison_tables import claim_text, effect_text, is_share, seeds_text, title_text
+from ablation.reporting.comparison_tables import claim_text, effect_text, seeds_text, title_text
 from ablation.reporting.style import num_seeds
 from ablation.reporting.tables import data_name, text_table, warning
 
@@ -33,12 +34,12 @@ def sentences(
 ) -> list[str]:
     """The answer: the best variant, how the study's claims fared, and the largest effect that is certain."""
     best = best_first(runs)[0]
-    accuracy = accuracy_text(runs[runs["variant"] == best]["test_accuracy"], num_images["test_accuracy"])
+    accuracy = accuracy_text(runs[runs["variant"] == best]["test_accuracy"], num_images["test"])
     interval = " (mean and 95 % interval)" if "±" in accuracy else ""
     num_variants = runs["variant"].nunique()
     said = [
         f"Of {num_variants} variant{'s' if num_variants > 1 else ''} with {num_seeds(runs)} each, trained on "
-        f"{num_images['train_accuracy']:,} images of {data_name(params.label)}, {best} has the best "
+        f"{num_images['train']:,} images of {data_name(params.label)}, {best} has the best "
         f"validation accuracy; it recognises {accuracy} % of the test images{interval}."
     ]
     by_verdict = {
@@ -54,7 +55,9 @@ def sentences(
             for row in by_verdict["contradicted"]
         ]
         said.append(f"Contradicted: {'; '.join(claims)}.")
-    effects = [row for row in by_verdict["supported"] if row.claim in ("higher", "lower") and is_share(row.metric)]
+    effects = [
+        row for row in by_verdict["supported"] if row.claim in ("higher", "lower") and METRICS[row.metric].is_share
+    ]
     if effects:
         largest = max(effects, key=lambda row: abs(row.difference))
         said.append(f"The largest effect claimed and supported: {title_text(largest)}, {effect_text(largest)} points.")
@@ -69,9 +72,7 @@ def comment(params: ReportParams, runs: pd.DataFrame, compared: Comparisons, num
         {
             "variant": name,
             "n": str(len(runs[runs["variant"] == name])),
-            "test accuracy, %": accuracy_text(
-                runs[runs["variant"] == name]["test_accuracy"], num_images["test_accuracy"]
-            ),
+            "test accuracy, %": accuracy_text(runs[runs["variant"] == name]["test_accuracy"], num_images["test"]),
         }
         for name in best_first(runs)
     ]

@@ -2,13 +2,12 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import pandas as pd
 
 from ablation.analysis.comparisons import Comparison, Comparisons
+from ablation.analysis.metrics import METRICS
 from ablation.analysis.params import (
-    SHARES,
     AtMostParams,
     ComparisonParams,
     EqualParams,
@@ -19,35 +18,6 @@ from ablation.analysis.params import (
 from ablation.analysis.verdicts import RULE
 from ablation.reporting.tables import text_table
 
-
-class Unit(NamedTuple):
-    """How a metric and its differences are told to people: `scale` times the value, in `unit`."""
-
-    words: str
-    scale: float
-    unit: str
-    digits: int
-
-
-METRICS = {
-    "val_accuracy": Unit("validation accuracy", 100, "points", 2),
-    "test_accuracy": Unit("test accuracy", 100, "points", 2),
-    "train_accuracy": Unit("training accuracy", 100, "points", 2),
-    "gap": Unit("train minus val accuracy", 100, "points", 2),
-    "first_batch_loss": Unit("loss of the first batch", 1, "nats", 4),
-    "instability": Unit("spread of late batch losses", 1, "nats", 4),
-    "epochs_to_converge": Unit("epochs to 95 % of its best accuracy", 1, "epochs", 1),
-    "batch_norm_mean": Unit("mean of batch norm's outputs", 1, "", 4),
-    "batch_norm_mean_normalized": Unit("mean before batch norm's affine part", 1, "", 4),
-    "dead_units": Unit("dead units", 100, "points", 2),
-    "sparsity": Unit("weights near zero", 100, "points", 2),
-    "gradient_reach_start": Unit("gradient of first over last layer at the start, log10", 1, "", 2),
-    "gradient_reach": Unit("gradient of first over last layer, log10", 1, "", 2),
-    "parameters": Unit("parameters", 1e-3, "thousand", 1),
-    "multiply_adds": Unit("multiply-adds", 1e-6, "million", 2),
-    "activation_bytes": Unit("activations kept for an image", 1 / 1024, "KiB", 1),
-    "images_per_second": Unit("images per second in training", 1, "images/s", 0),
-}
 LEGEND = """
 Effect: difference from the baseline or, where the study reports a figure of the variant alone, from that figure (where
 it sets a bound, the figure itself), with its 95 % confidence interval over n seeds; in percentage points or the unit
@@ -63,9 +33,10 @@ def title_text(row: Comparison | ComparisonParams) -> str:
 
 def claim_text(params: ComparisonParams) -> str:
     """What the study claims, in the unit of the metric."""
-    _, scale, unit, digits = METRICS[params.metric]
+    metric = METRICS[params.metric]
+    scale, unit, digits = metric.scale, metric.unit, metric.digits
     sign = "+" if params.baseline is not None else ""
-    own = "%" if params.baseline is None and is_share(params.metric) else unit
+    own = "%" if params.baseline is None and metric.is_share else unit
     match params.claim:
         case HigherParams():
             words = "higher"
@@ -90,13 +61,20 @@ def effect_text(row: Comparison) -> str:
 
     Of a figure for which the study claims a bound, the figure and its own interval.
     """
-    _, scale, unit, digits = METRICS[row.metric]
-    sign = "" if _is_bounded(row) else "+"
-    effect = f"{scale * (row.difference + shift(row)):{sign},.{digits}f}"
+    metric = METRICS[row.metric]
+    form = f"{'' if _is_bounded(row) else '+'},.{metric.digits}f"
+    effect = format(metric.scale * (row.difference + shift(row)), form)
     if row.low is not None and row.high is not None:
-        low, high = (f"{scale * (bound + shift(row)):{sign},.{digits}f}" for bound in (row.low, row.high))
+        low, high = (format(metric.scale * (bound + shift(row)), form) for bound in (row.low, row.high))
         effect += f" [{low}, {high}]"
-    return effect if is_share(row.metric) else f"{effect} {unit}".strip()
+    return effect if metric.is_share else f"{effect} {metric.unit}".strip()
+
+
+def measured_text(row: Comparison) -> str:
+    """The means: of the variant and, where there is one, of the baseline, in percent or in the metric's unit."""
+    metric = METRICS[row.metric]
+    means = [mean for mean in (row.variant_mean, row.baseline_mean) if mean is not None]
+    return " against ".join(f"{metric.scale * mean:,.{metric.digits}f}" for mean in means)
 
 
 def shift(row: Comparison) -> float:
@@ -116,11 +94,6 @@ def seeds_text(row: Comparison) -> str:
 
 def p_text(p: float | None) -> str:
     return "" if p is None else "<0.0001" if p < 0.0001 else f"{p:.4f}"
-
-
-def is_share(metric: str) -> bool:
-    """Whether the metric is a fraction, told in percent and its differences in points."""
-    return metric in SHARES
 
 
 def tidy(compared: Comparisons, comparisons: Mapping[str, ComparisonParams]) -> pd.DataFrame:

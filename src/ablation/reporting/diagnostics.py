@@ -39,10 +39,10 @@ MEASURES = [
             "over a batch"),
     Measure("batch_norm_mean_normalized", "BN mean before affine", 1, ".1e", "the same before batch norm's scale and "
             "shift"),
-    Measure("gradient_reach_start", "gradient reach at the start", 1, ".2f", "log10 of the gradient's norm in the "
-            "first convolution over that in the last, at initialisation"),
-    Measure("gradient_reach", "gradient reach", 1, ".2f", "the same at the start of each later epoch, mean over the "
-            "second half of them"),
+    Measure("gradient_imbalance_start", "gradient imbalance at the start", 1, ".2f", "by how many powers of ten the "
+            "norms of the gradients of the first and the last convolution differ, at initialisation"),
+    Measure("gradient_imbalance", "gradient imbalance", 1, ".2f", "the same at the start of each later epoch, mean "
+            "over the second half of them"),
     Measure("activation_bytes", "activations, KiB", 1 / 1024, ",.1f", "what the forward pass of one image keeps for "
             "the backward pass, in float32"),
     Measure("epochs_to_converge", "epochs to converge", 1, ".1f", f"the first at {100 * CONVERGED:.0f} % of the run's "

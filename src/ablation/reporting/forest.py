@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from ablation.analysis.comparisons import Comparison
-from ablation.reporting.comparison_tables import effect_text, is_share, title_text
+from ablation.analysis.metrics import METRICS
+from ablation.reporting.comparison_tables import effect_text, title_text
 from ablation.reporting.style import FAINT, VERDICT_COLORS, VERDICT_SHAPES, VERDICTS, finish
 from ablation.reporting.tables import data_name
 
@@ -24,7 +25,7 @@ SUBTITLE = [
 def groups(rows: Sequence[Comparison]) -> dict[str, list[Comparison]]:
     """The comparisons of each forest plot, by the plot's name; none is empty. Other units are in the tables only."""
     parts = {
-        "forest": [row for row in rows if is_share(row.metric)],
+        "forest": [row for row in rows if METRICS[row.metric].is_share],
         "forest_loss": [row for row in rows if row.metric == "first_batch_loss"],
     }
     return {name: part for name, part in parts.items() if part}
@@ -38,7 +39,7 @@ def forest(
     claimed: the claim in words, by comparison. Points are on a symmetric log axis, linear within a point of zero: one
     study has effects of 0.1 and of 60 points. Each row's name is above its bar, so that the plot fits a phone.
     """
-    losses = not is_share(rows[0].metric)
+    losses = not METRICS[rows[0].metric].is_share
     table = _table(rows, claimed, scale=1 if losses else 100)
     numbers = table[NUMBERS].to_numpy(dtype=np.float64)
     least, most = min(0.0, float(np.nanmin(numbers))), max(0.0, float(np.nanmax(numbers)))

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from ablation.analysis.comparisons import Comparison
+from ablation.analysis.metrics import METRICS
 from ablation.analysis.params import ComparisonParams, ReportParams
 from ablation.reporting import answer, comparison_tables
 from ablation.reporting.tables import data_name, divergences
@@ -32,10 +33,10 @@ def facts(
     params: ReportParams, runs: pd.DataFrame, num_images: Mapping[str, int], provenance: Mapping[str, str]
 ) -> list[tuple[str, str]]:
     """What was run, by name; `provenance` as of provenance.lines."""
-    names = {"train_accuracy": "training", "val_accuracy": "validation", "test_accuracy": "test"}
+    names = {"train": "training", "val": "validation", "test": "test"}
     known = {
         "data": data_name(params.label),
-        "images": ", ".join(f"{num_images[metric]:,} {name}" for metric, name in names.items()),
+        "images": ", ".join(f"{num_images[split]:,} {name}" for split, name in names.items()),
         "variants": f"{runs['variant'].nunique()}: {', '.join(runs['variant'].unique())}",
         "seeds": ", ".join(map(str, params.seeds)),
         **provenance,
@@ -48,14 +49,15 @@ def facts(
 def ablation_row(variant: str, runs: pd.DataFrame, num_images: Mapping[str, int]) -> dict[str, Any]:
     """Cells in the order of ABLATION, as text and as what they are sorted by."""
 
-    def accuracy(column: str) -> tuple[str, float]:
-        return answer.accuracy_text(runs[column], num_images[column]), float(runs[column].mean())
+    def accuracy(split: str) -> tuple[str, float]:
+        accuracies = runs[f"{split}_accuracy"]
+        return answer.accuracy_text(accuracies, num_images[split]), float(accuracies.mean())
 
     gap, seconds, speed = (float(runs[name].mean()) for name in ("gap", "seconds", "images_per_second"))
     parameters, multiply_adds = (int(runs[name].iloc[0]) for name in ("parameters", "multiply_adds"))
     numbers = [
-        accuracy("test_accuracy"),
-        accuracy("val_accuracy"),
+        accuracy("test"),
+        accuracy("val"),
         (str(len(runs)), len(runs)),
         (_shown(100 * gap, "+.2f"), gap),
         (f"{parameters:,}", parameters),
@@ -68,8 +70,7 @@ def ablation_row(variant: str, runs: pd.DataFrame, num_images: Mapping[str, int]
 
 def comparison_row(row: Comparison, params: ComparisonParams) -> dict[str, Any]:
     """Cells by name, and `effect_order` and `p_order` to sort by."""
-    _, scale, _, digits = comparison_tables.METRICS[row.metric]
-    means = [mean for mean in (row.variant_mean, row.baseline_mean) if mean is not None]
+    metric = METRICS[row.metric]
     images = ""
     if row.test_difference is not None:
         images = f"{100 * row.test_difference:+.2f}"
@@ -78,14 +79,14 @@ def comparison_row(row: Comparison, params: ComparisonParams) -> dict[str, Any]:
     return {
         "title": comparison_tables.title_text(row),
         "claim": comparison_tables.claim_text(params),
-        "measured": " against ".join(f"{scale * mean:,.{digits}f}" for mean in means),
+        "measured": comparison_tables.measured_text(row),
         "effect": comparison_tables.effect_text(row),
         "effect_order": row.difference + comparison_tables.shift(row),
         "p": comparison_tables.p_text(row.p_holm),
         "p_order": 2 if row.p_holm is None else row.p_holm,
         "n": comparison_tables.seeds_text(row),
         "answer": row.answer,
-        "detectable": "" if row.detectable is None else f"{scale * row.detectable:.{digits}f}",
+        "detectable": "" if row.detectable is None else f"{metric.scale * row.detectable:.{metric.digits}f}",
         "images": images,
         "notes": row.note,
     }

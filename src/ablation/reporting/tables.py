@@ -43,7 +43,7 @@ def metrics(runs: pd.DataFrame) -> dict[str, Any]:
 
 def with_num_images(runs: pd.DataFrame, num_images: Mapping[str, int]) -> pd.DataFrame:
     """results/ablation.csv: `runs` and of how many images its accuracies are."""
-    return runs.assign(**{f"{split}_images": num_images[f"{split}_accuracy"] for split in ("train", "val", "test")})
+    return runs.assign(**{f"{split}_images": num_images[split] for split in ("train", "val", "test")})
 
 
 def markdown(runs: pd.DataFrame, label: str) -> str:
