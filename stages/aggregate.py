@@ -11,12 +11,13 @@ def main() -> None:
     from ablation.analysis.layers import read_layers
     from ablation.analysis.params import ReportParams
     from ablation.analysis.predictions import read_predictions
-    from ablation.analysis.runs import read_num_images, read_study
+    from ablation.analysis.runs import read_num_images, read_study, remove_others
     from ablation.common.files import write_json, write_text
     from ablation.reporting import answer, comparison_tables, figures, page, provenance, statements, style, tables
 
     params = ReportParams.read("configs/aggregate.yaml")
     results = Path("results")
+    remove_others(params, Path("runs"))
     runs, curves = read_study(params, Path("runs"))
     num_images = read_num_images(params, Path("runs"))
     compared = compare(params.comparisons, runs, read_predictions(params, Path("runs")), num_images)

@@ -9,7 +9,7 @@ from ablation.common.errors import InvalidInput, run
 
 
 def main() -> None:
-    from ablation.configuration.study import check_devices, equal_settings, remove_others, resolve, write_configs
+    from ablation.configuration.study import check_devices, equal_settings, resolve, write_configs
 
     if sys.argv[1:]:
         raise InvalidInput(f"stages/configure.py takes no arguments, got {' '.join(sys.argv[1:])}; params.yaml has all")
@@ -19,7 +19,6 @@ def main() -> None:
     params, variants = resolve("params.yaml")
     check_devices("params.yaml", params)
     write_configs(params, variants, Path("configs"))
-    remove_others(variants, Path("runs"))
     print(f"{params.data.label}: {len(variants)} variants x {len(params.seeds)} seeds")
     for names in equal_settings(variants):
         print(f"note: {' and '.join(names)} have equal settings, so their results will be equal")

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from ablation.analysis.runs import Spread, read_num_images, read_study, summarize
+from ablation.analysis.runs import Spread, read_num_images, read_study, remove_others, summarize
 from ablation.common.errors import InvalidInput
 from tests.reporting.fake_study import DIVERGED, TEST, VAL, VARIANTS, write_run, write_study
 
@@ -159,3 +159,18 @@ def test_one_seed_has_no_spread(tmp_path: Path) -> None:
 
     assert summary["simple_nn"].test == Spread(0.60, None)
     assert summary["simple_nn"].n == 1
+
+
+def test_what_a_variant_outside_the_study_left_behind_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else the folder that aggregate depends on has a hash that no clone can have."""
+    monkeypatch.chdir(tmp_path)
+    params = write_study(tmp_path)
+    for name in ("gone", "never_run"):
+        (tmp_path / "runs" / name / "weights").mkdir(parents=True)
+    (tmp_path / "runs/gone/weights/seed-0.safetensors").touch()
+    remove_others(params, Path("runs"))
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == set(VARIANTS)
+    line = "note: runs/gone removed: no variant of the study; DVC's cache has what was finished"
+    assert capsys.readouterr().out.splitlines() == [line]

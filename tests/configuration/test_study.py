@@ -178,18 +178,6 @@ def test_dvc_changes_no_line_but_those_it_sets(workspace: Path):
         assert changes == [["-", "3"], ["-", "4"], ["-", "5"], ["lr:", lr]]
 
 
-def test_what_a_variant_outside_the_study_left_behind_is_removed(configure, workspace: Path, capsys):
-    """Else the folder that aggregate depends on has a hash that no clone can have."""
-    for name in ("l1", "gone", "never_run"):
-        (workspace / "runs" / name / "weights").mkdir(parents=True)
-    (workspace / "runs/gone/weights/seed-0.safetensors").touch()
-    assert configure(changed({"study": ["l1"]})) is None
-    assert [path.name for path in (workspace / "runs").iterdir()] == ["l1"]
-    line = "note: runs/gone removed: no variant of the study; DVC's cache has what was finished"
-    summary, *notes = reversed(capsys.readouterr().out.splitlines())
-    assert (summary, notes) == ("cifar10: 1 variants x 3 seeds", [line])
-
-
 def test_git_sees_settings_that_were_refused(workspace: Path):
     """DVC writes -S within the second of git's last look, and no shorter or longer: `git checkout` would do nothing."""
 

@@ -96,3 +96,11 @@ def test_reruns_what_a_change_can_alter_and_nothing_else(project, tmp_path, envi
     after = locked(project)
     changed = {path for path in after if path.endswith("/weights") and after[path] != before[path]}
     assert changed == {f"runs/{INHERITS}/weights"}
+
+    # What leaves the study leaves `runs`, also where DVC takes the stage configure from its cache.
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    for study in ([INHERITS], [INHERITS, OWN], [INHERITS]):
+        (project / "params.yaml").write_text(yaml.safe_dump(params | {"study": study}))
+        run("repro").ran()
+        assert sorted(path.name for path in (project / "runs").iterdir()) == study
+    assert run("repro").ran() == []

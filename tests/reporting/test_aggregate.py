@@ -54,7 +54,8 @@ def test_every_output_of_the_stage_is_written(workspace: Path, capsys: pytest.Ca
         with Image.open(f"results/figures/{name}.png") as picture:
             assert picture.convert("RGB").getcolors(10) is None, "it has no more than 10 colours"
 
-    printed = capsys.readouterr().out.splitlines()
+    note, *printed = capsys.readouterr().out.splitlines()
+    assert note.startswith("note: runs/removed removed")
     assert printed[0] == "Ablation on digits, not official CIFAR-10"
     assert [line for line in printed if "figure: " in line] == [f"figure: results/figures/{n}.png" for n in pictures]
     assert printed[printed.index("Comparisons with what the study claims") - 1] == ""

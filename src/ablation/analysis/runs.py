@@ -1,5 +1,6 @@
 """What training and evaluation left on disk, as tidy tables: the variants and seeds of the study and no others."""
 
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,6 +86,19 @@ def read_study(params: ReportParams, folder: Path) -> Study:
     )
     columns = ["variant", "seed", "data", "epoch", *CURVES]
     return Study(_with_settings(table, params.variants), pd.concat(curves, ignore_index=True)[columns])
+
+
+def remove_others(params: ReportParams, folder: Path) -> None:
+    """Remove what variants that are no longer in the study have left below `folder`; DVC's cache has what was finished.
+
+    The stage aggregate depends on the whole folder: dvc.lock would hold a hash that no clone can have.
+    """
+    for runs in sorted(folder.glob("*/")):
+        if runs.name not in params.variants:
+            empty = not any(path.is_file() for path in runs.rglob("*"))  # made by DVC before a first run
+            shutil.rmtree(runs)
+            if not empty:
+                print(f"note: {runs} removed: no variant of the study; DVC's cache has what was finished")
 
 
 def read_num_images(params: ReportParams, folder: Path) -> dict[str, int]:

@@ -1,7 +1,5 @@
 """params.yaml as a whole: checked once, then cut into one settings file per stage and variant."""
 
-import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -104,19 +102,6 @@ def write_configs(params: StudyParams, variants: dict[str, VariantParams], folde
     write_yaml(folder / "aggregate.yaml", report.model_dump())
     for name, settings in variants.items():
         write_yaml(folder / "train" / f"{name}.yaml", settings.model_dump())
-
-
-def remove_others(variants: Mapping[str, object], runs: Path) -> None:
-    """Remove what a variant that is no longer in the study has left in `runs`; DVC's cache has what was finished.
-
-    The stage aggregate depends on the whole folder, so dvc.lock would hold a hash that no clone can have.
-    """
-    for folder in sorted(runs.glob("*/")):
-        if folder.name not in variants:
-            empty = not any(path.is_file() for path in folder.rglob("*"))  # made by DVC before a first run
-            shutil.rmtree(folder)
-            if not empty:
-                print(f"note: {folder} removed: no variant of the study; DVC's cache has what was finished")
 
 
 def _check_unique(source: str, path: str, values: list[Any]) -> None:
