@@ -29,7 +29,7 @@ def main() -> None:
         "ablation": tables.with_num_images(runs, num_images),
         "curves": curves,
         "sweeps": points,
-        "comparisons": comparison_tables.tidy(compared, params.comparisons),
+        "comparisons": comparison_tables.tidy(compared, params),
         "statements": statements.table(compared),
     }
     for name, frame in frames.items():

@@ -19,7 +19,8 @@ def main() -> None:
     params, variants = resolve("params.yaml")
     check_devices("params.yaml", params)
     write_configs(params, variants, Path("configs"))
-    print(f"{params.data.label}: {len(variants)} variants x {len(params.seeds)} seeds")
+    num_runs = sum(len(variant.seeds) for variant in variants.values())
+    print(f"{params.data.label}: {len(variants)} variants, {num_runs} runs")
     for names in equal_settings(variants):
         print(f"note: {' and '.join(names)} have equal settings, so their results will be equal")
 

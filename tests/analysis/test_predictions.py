@@ -53,7 +53,9 @@ def test_only_what_a_comparison_names_is_read(params: ReportParams, tmp_path: Pa
 
 
 def test_seeds_that_the_study_does_not_name_are_left_out(params: ReportParams, tmp_path: Path) -> None:
-    correct = read_predictions(params.model_copy(update={"seeds": [2, 0]}), tmp_path / "runs")
+    correct = read_predictions(
+        params.model_copy(update={"seeds": params.seeds | {"simple_nn": [2, 0]}}), tmp_path / "runs"
+    )
 
     assert correct["simple_nn"].mean(axis=1).tolist() == pytest.approx([TEST["simple_nn"][2], TEST["simple_nn"][0]])
 

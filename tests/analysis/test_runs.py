@@ -117,7 +117,7 @@ def test_a_seed_that_was_not_evaluated_is_named(tmp_path: Path) -> None:
     path = tmp_path / "runs/simple_nn/evaluation/metrics.json"
 
     with pytest.raises(InvalidInput) as caught:
-        read_study(params.model_copy(update={"seeds": [0, 1, 5]}), tmp_path / "runs")
+        read_study(params.model_copy(update={"seeds": params.seeds | {"simple_nn": [0, 1, 5]}}), tmp_path / "runs")
 
     assert str(caught.value) == f"{path}: no seed 5; it has 0, 1; dvc repro evaluates it"
 

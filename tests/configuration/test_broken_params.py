@@ -51,14 +51,14 @@ UNKNOWN_KEYS = [
     ),
     (
         {"variants.simple_nn.lrr": 1},
-        f"variants.simple_nn.lrr: unknown key, set to 1; did you mean lr? known: {TRAIN_KEYS}",
+        f"variants.simple_nn.lrr: unknown key, set to 1; did you mean lr? known: {TRAIN_KEYS}, seeds",
     ),
     (
         {"variants.simple_nn_bn.model.batchnorm": True},
         "variants.simple_nn_bn.model.batchnorm: unknown key, set to true; did you mean batch_norm? "
         f"known: {SIMPLE_NN_KEYS}",
     ),
-    ({"variants.simple_nn.seeds": [1]}, f"variants.simple_nn.seeds: unknown key, set to [1]; known: {TRAIN_KEYS}"),
+    ({"train.seeds": [1]}, f"train.seeds: unknown key, set to [1]; known: {TRAIN_KEYS}"),
 ]
 
 MISSING_KEYS = [
@@ -217,6 +217,9 @@ NAMES_AND_SEEDS = [
         "aggregate.comparisons.plateau: the claim's value 60, tolerance 0.03: val_accuracy is a fraction, so at most 1 "
         "(0.6 is 60 %)",
     ),
+    ({"variants.l1.seeds": []}, "variants.l1.seeds: [] must have at least 1 item"),
+    ({"variants.l1.seeds": [1, 1]}, "variants.l1.seeds: 1 is named twice; each may be named once"),
+    ({"variants.l1.seeds": [-1]}, "variants.l1.seeds.0: -1 must be greater than or equal to 0"),
     ({"train.num_threads": 9999}, "train.num_threads: 9999 must be less than or equal to 256"),
 ]
 

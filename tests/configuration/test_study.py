@@ -111,7 +111,7 @@ def test_writes_a_file_per_stage_and_variant_of_the_study(configs, workspace):
     assert NormalizeParams.read(folder / "normalize.yaml").model_dump().items() <= data.items()
     assert EvaluateParams.read(folder / "evaluate.yaml") == params.evaluate
     report = ReportParams.read(folder / "aggregate.yaml")
-    assert (report.label, report.seeds, list(report.variants)) == (params.data.label, params.seeds, study)
+    assert (report.label, list(report.seeds), list(report.variants)) == (params.data.label, study, study)
     assert (report.sweeps, report.comparisons) == (params.aggregate.sweeps, params.aggregate.comparisons)
     expected = {name: variant.model_dump(exclude={"variant", "seeds"}) for name, variant in variants.items()}
     assert report.variants == expected
@@ -148,14 +148,24 @@ def test_seeds_reach_every_variant_and_the_report(configs, workspace):
     configs(changed({"seeds": [7, 0, 4]}))
     for variant in VALUES["study"]:
         assert VariantParams.read(workspace / f"configs/train/{variant}.yaml").seeds == [7, 0, 4]
-    assert ReportParams.read(workspace / "configs/aggregate.yaml").seeds == [7, 0, 4]
+    assert ReportParams.read(workspace / "configs/aggregate.yaml").seeds == {
+        name: [7, 0, 4] for name in VALUES["study"]
+    }
+
+
+def test_seeds_of_its_own_reach_one_variant_and_the_report(configs, workspace):
+    base = configs(VALUES)
+    own = configs(changed({"variants.l1.seeds": [0, 1, 2, 3]}))
+    assert different(own, base) == {"train/l1.yaml", "aggregate.yaml"}
+    seeds = ReportParams.read(workspace / "configs/aggregate.yaml").seeds
+    assert (seeds["l1"], seeds["simple_nn"]) == ([0, 1, 2, 3], VALUES["seeds"])
 
 
 def test_equal_settings_are_named(configure, capsys):
     twins = {"variants.twin": {}, "variants.another": {"lr": 0.01}, "study": ["twin", "simple_nn", "l1", "another"]}
     assert configure(changed(twins)) is None
     assert capsys.readouterr().out.splitlines() == [
-        "cifar10: 4 variants x 3 seeds",
+        "cifar10: 4 variants, 12 runs",
         "note: twin and simple_nn and another have equal settings, so their results will be equal",
     ]
 
@@ -216,5 +226,5 @@ def test_process_ends_well_on_the_params_of_the_project(workspace: Path):
     environment = os.environ | {"PYTHONPATH": str(PROJECT / "src")}
     command = [sys.executable, PROJECT / "stages" / "configure.py"]
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
-    summary = f"cifar10: {len(VALUES['study'])} variants x 3 seeds\n"
+    summary = f"cifar10: {len(VALUES['study'])} variants, {3 * len(VALUES['study'])} runs\n"
     assert (result.returncode, result.stdout, result.stderr) == (0, summary, "")

@@ -87,7 +87,7 @@ def write_study(root: Path, seeds: tuple[int, ...] = (0, 1, 2), label: str = "di
 def write_settings(root: Path, seeds: tuple[int, ...], label: str) -> None:
     settings = {
         "label": label,
-        "seeds": list(seeds),
+        "seeds": {variant: list(seeds) for variant in VARIANTS},
         "variants": {name: TRAIN | overrides for name, overrides in VARIANTS.items()},
         "sweeps": SWEEPS,
         "comparisons": {

@@ -77,16 +77,19 @@ def test_a_study_of_other_variants_compares_nothing_and_says_so(params: ReportPa
 
     assert not cells(comparison_tables.markdown(nothing, params.comparisons))
     assert comparison_tables.text(nothing, params.comparisons).endswith("not run: 7 of 7, see results/ablation.md")
-    assert comparison_tables.tidy(nothing, params.comparisons)["verdict"].to_list() == ["not run"] * 7
+    assert comparison_tables.tidy(nothing, params)["verdict"].to_list() == ["not run"] * 7
 
 
 def test_the_file_has_a_row_for_every_comparison_declared(params: ReportParams, compared: Comparisons) -> None:
-    table = comparison_tables.tidy(compared, params.comparisons)
+    table = comparison_tables.tidy(compared, params)
 
     assert table["name"].to_list() == list(COMPARISONS)
     assert table["answer"].to_list() == [row[-1] for row in COMPARISONS.values()]
     claimed = dict(zip(table["name"], table["claimed"], strict=True))
     assert (claimed["skip_connections"], claimed["resnet20"]) == ("higher", "90.70 ± 1.00 %")
+    settings = dict(zip(table["name"], table["settings"], strict=True))
+    assert (settings["l2_too_strong"], settings["lr_1e-0"]) == ("weight_decay: 0.0001 → 0.0", "")
+    assert settings["skip_connections"].startswith("model.name: simple_nn → resnet20; ")
     last = table.iloc[-1]
     assert (last["variant"], last["claim"], last["note"]) == (
         *("simple_nn_bn_swish", "higher", "simple_nn_bn_swish is not in the study"),

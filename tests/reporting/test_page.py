@@ -15,7 +15,7 @@ import vl_convert
 from ablation.analysis.classes import Classes
 from ablation.analysis.comparisons import Comparisons
 from ablation.analysis.layers import Layers
-from ablation.reporting import cost, forest, page_tables
+from ablation.reporting import cost, forest, page_tables, style
 from ablation.reporting.comparison_tables import claim_texts
 from ablation.reporting.page import Report, page
 from tests.reporting.fake_study import COMPARISONS, TEST, VARIANTS
@@ -156,9 +156,9 @@ def test_every_comparison_has_a_row_with_its_verdict_or_its_reason(html: str) ->
 
     answers = [row[6].partition(" ")[2] for row in rows]
     assert answers == [row[-1] for row in COMPARISONS.values()][:-1]
-    assert rows[0][:6] == [
-        *("Title of skip_connections", "higher", "91.00 against 62.00", "+29.00 [+26.52, +31.48]", "0.0004", "3")
-    ]
+    assert rows[0][0].startswith("Title of skip_connectionsmodel.name: simple_nn → resnet20; ")
+    assert rows[0][1:6] == ["higher", "91.00 against 62.00", "+29.00 [+26.52, +31.48]", "0.0004", "3"]
+    assert rows[1][0] == "Title of l2_too_strongweight_decay: 0.0001 → 0.0"
     assert "<li>Title of swish: simple_nn_bn_swish is not in the study</li>" in html
 
 
@@ -206,7 +206,7 @@ def test_the_inputs_offer_every_variant_and_name_those_the_charts_start_with(htm
 def test_a_study_that_compares_nothing_has_a_page_that_says_so(report: Report) -> None:
     nothing = page(report._replace(compared=Comparisons([], dict.fromkeys(COMPARISONS, "not in the study"))))
 
-    assert "None of the study's comparisons was run" in nothing
+    assert "No comparison could be made" in nothing
     assert "forest" not in specs(nothing)
     assert "Comparisons not run: 7" in nothing
 
@@ -268,7 +268,22 @@ def test_effects_are_sorted_by_what_they_show(report: Report) -> None:
     """Of a figure for which the study claims a bound that is the figure: 61 %, 4 points below the bound."""
     row = next(row for row in report.compared.rows if row.name == "resnet20")
     bounded = dataclasses.replace(row, claim="at_most", variant_mean=0.61, difference=-0.04, low=None, high=None)
-    params = report.params.comparisons["resnet20"]
-    cells = [page_tables.comparison_row(row, params) for row in (bounded, row)]
+    cells = [page_tables.comparison_row(row, report.params) for row in (bounded, row)]
     assert (cells[0]["effect"], cells[0]["effect_order"]) == ("61.00", pytest.approx(0.61))
     assert cells[1]["effect"].startswith("+0.30") and cells[1]["effect_order"] == pytest.approx(0.003)
+
+
+def test_seeds_that_differ_are_told_with_their_variants() -> None:
+    seeds = {"a": [0, 1], "b": [0, 1, 2], "c": [0, 1], "d": [5]}
+    assert page_tables.seeds_text(seeds) == "0, 1; of b: 0, 1, 2; of d: 5"
+    assert page_tables.seeds_text({"a": [0, 1], "b": [0, 1]}) == "0, 1"
+
+
+def test_how_many_seeds_in_words() -> None:
+    def runs(*numbers: int) -> pd.DataFrame:
+        return pd.DataFrame(
+            [{"variant": i, "seed": seed} for i, number in enumerate(numbers) for seed in range(number)]
+        )
+
+    assert [style.num_seeds(runs(*of)) for of in ([1, 1], [3, 3], [1, 3])] == ["one seed", "3 seeds", "1 to 3 seeds"]
+    assert style.max_seeds(runs(1, 3)) == 3

@@ -7,15 +7,14 @@ import pandas as pd
 
 from ablation.analysis.diagnostics import second_half_start
 from ablation.analysis.params import ReportParams
-from ablation.analysis.runs import missing_file, read_evaluations
-from ablation.common.files import read_json
+from ablation.analysis.runs import read_evaluations, read_required
 
 WEIGHTS = ["variant", "seed", "low", "high", "share"]
 GRADIENTS = ["variant", "seed", "depth", "layer", "start", "later"]
 
 
 class Layers(NamedTuple):
-    """Tidy tables with the columns above; a run that diverged has no weights and may have no gradients.
+    """Tidy tables with the columns above; a network whose weights are not finite has none of them.
 
     weights: the share of a network's weights by log10 of their size relative to their layer's largest, from low to
     high; the smaller ones, and zeros, are in the first bin. gradients: the norm of a layer's gradient, depth 1 being
@@ -31,12 +30,13 @@ def read_layers(params: ReportParams, folder: Path) -> Layers:
     """Of every variant in the study. Raises InvalidInput where a file or a seed is missing."""
     weights, gradients = [], []
     for variant in params.variants:
-        inside = read_evaluations(folder / variant / "evaluation/diagnostics.json", params.seeds)
-        for seed in params.seeds:
+        seeds = params.seeds[variant]
+        inside = read_evaluations(folder / variant / "evaluation/diagnostics.json", seeds)
+        for seed in seeds:
             run = {"variant": variant, "seed": seed}
             weights += [run | row for row in _shares(inside[seed]["weights"])]
-            path = folder / variant / f"metrics/seed-{seed}/gradients.json"
-            gradients += [run | row for row in _norms(path)]
+            recorded = read_required(folder / variant / f"metrics/seed-{seed}/gradients.json")
+            gradients += [run | row for row in _norms(recorded)]
     return Layers(pd.DataFrame(weights, columns=WEIGHTS), pd.DataFrame(gradients, columns=GRADIENTS))
 
 
@@ -50,12 +50,8 @@ def _shares(histogram: dict[str, list[float]] | None) -> list[dict[str, float]]:
     ]
 
 
-def _norms(path: Path) -> list[dict[str, Any]]:
+def _norms(recorded: dict[str, Any]) -> list[dict[str, Any]]:
     """The gradient at the start of epoch 1 is that at initialisation."""
-    try:
-        recorded = read_json(path)
-    except FileNotFoundError:
-        raise missing_file(path) from None
     norms = pd.DataFrame(recorded["epochs"], columns=recorded["layers"], dtype=float)
     later = norms.iloc[second_half_start(len(norms)) :].mean()
     return [

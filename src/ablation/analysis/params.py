@@ -94,5 +94,5 @@ class ReportParams(AggregateParams):
     """configs/aggregate.yaml: the section `aggregate` and what there is to report on."""
 
     label: str  # names the data
-    seeds: list[int]
+    seeds: dict[str, list[int]]  # of each variant
     variants: dict[str, dict[str, Any]]  # name -> settings, in the order of `study`

@@ -1,5 +1,6 @@
 """Which test images each run got right, of the variants that are compared."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pandas as pd
 
 from ablation.analysis.differences import BoolArray
 from ablation.analysis.params import ReportParams
-from ablation.analysis.runs import missing_file
+from ablation.analysis.runs import read_required
 from ablation.common.errors import InvalidInput
 
 
@@ -22,20 +23,17 @@ def read_predictions(params: ReportParams, folder: Path) -> dict[str, BoolArray]
     for variant in dict.fromkeys(name for name in named if name in params.variants):
         path = folder / variant / "evaluation/predictions.csv"
         right = _read(path)
-        for seed in params.seeds:
+        for seed in params.seeds[variant]:
             if seed not in right:
                 raise InvalidInput(f"{path}: no seed {seed}; dvc repro evaluates it")
-        correct[variant] = np.stack([right[seed] for seed in params.seeds])
+        correct[variant] = np.stack([right[seed] for seed in params.seeds[variant]])
     return correct
 
 
 def _read(path: Path) -> dict[int, BoolArray]:
     """Seed -> bool [test images], in the order of the split."""
     columns = {"seed": "int64", "split": "category", "index": "int64", "label": "int16", "prediction": "int16"}
-    try:
-        table = pd.read_csv(path, usecols=list(columns), dtype=columns)
-    except FileNotFoundError:
-        raise missing_file(path) from None
+    table = read_required(path, functools.partial(pd.read_csv, usecols=list(columns), dtype=columns))
     table = table[table["split"] == "test"].sort_values("index", kind="stable")
     groups = (table["label"] == table["prediction"]).groupby(table["seed"])
     right: dict[Any, BoolArray] = {seed: group.to_numpy(dtype=bool) for seed, group in groups}

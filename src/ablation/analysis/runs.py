@@ -1,6 +1,7 @@
 """What training and evaluation left on disk, as tidy tables: the variants and seeds of the study and no others."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,10 +55,11 @@ def read_study(params: ReportParams, folder: Path) -> Study:
     """Everything below `folder` that `params` names. Raises InvalidInput naming the first file that is missing."""
     runs, curves = [], []
     for variant in params.variants:
-        evaluations = read_evaluations(folder / variant / "evaluation/metrics.json", params.seeds)
-        inside = read_evaluations(folder / variant / "evaluation/diagnostics.json", params.seeds)
-        for seed in params.seeds:
-            facts = _read_json(folder / variant / f"metrics/seed-{seed}/run.json")
+        seeds = params.seeds[variant]
+        evaluations = read_evaluations(folder / variant / "evaluation/metrics.json", seeds)
+        inside = read_evaluations(folder / variant / "evaluation/diagnostics.json", seeds)
+        for seed in seeds:
+            facts = read_required(folder / variant / f"metrics/seed-{seed}/run.json")
             diverged = facts["diverged_epoch"] is not None
             curve = _read_series(folder / variant / f"metrics/seed-{seed}", CURVES, diverged)
             timing = _read_series(
@@ -67,7 +69,7 @@ def read_study(params: ReportParams, folder: Path) -> Study:
             )
             measures = {
                 **diagnostics.of_curve(curve, diverged),
-                **diagnostics.of_gradients(_read_json(folder / variant / f"metrics/seed-{seed}/gradients.json")),
+                **diagnostics.of_gradients(read_required(folder / variant / f"metrics/seed-{seed}/gradients.json")),
                 **diagnostics.of_network(inside[seed]),
             }
             runs.append(_row(variant, seed, params.label, facts, timing, evaluations[seed], measures))
@@ -107,7 +109,7 @@ def read_num_images(params: ReportParams, folder: Path) -> dict[str, int]:
     Raises InvalidInput where two variants were evaluated on other data.
     """
     paths = [folder / variant / "evaluation/metrics.json" for variant in params.variants]
-    sizes = [_read_json(path)["num_images"] for path in paths]
+    sizes = [read_required(path)["num_images"] for path in paths]
     for path, size in zip(paths, sizes, strict=True):
         if size != sizes[0]:
             told, first = (", ".join(f"{n:,} {split}" for split, n in of.items()) for of in (size, sizes[0]))
@@ -175,7 +177,7 @@ def _with_settings(runs: pd.DataFrame, variants: dict[str, dict[str, Any]]) -> p
 
 def read_evaluations(path: Path, seeds: list[int]) -> dict[int, Any]:
     """Seed -> what the evaluation wrote of it; all of `seeds` are there. Raises InvalidInput otherwise."""
-    evaluations = {entry["seed"]: entry for entry in _read_json(path)["seeds"]}
+    evaluations = {entry["seed"]: entry for entry in read_required(path)["seeds"]}
     for seed in seeds:
         if seed not in evaluations:
             raise InvalidInput(
@@ -184,11 +186,12 @@ def read_evaluations(path: Path, seeds: list[int]) -> dict[int, Any]:
     return evaluations
 
 
-def _read_json(path: Path) -> Any:
+def read_required(path: Path, read: Callable[[Path], Any] = read_json) -> Any:
+    """What `read` makes of the file. Raises InvalidInput where it is missing."""
     try:
-        return read_json(path)
+        return read(path)
     except FileNotFoundError:
-        raise missing_file(path) from None
+        raise _missing_file(path) from None
 
 
 def _read_series(folder: Path, names: dict[str, str], diverged: bool) -> pd.DataFrame:
@@ -200,12 +203,12 @@ def _read_series(folder: Path, names: dict[str, str], diverged: bool) -> pd.Data
             lines = path.read_text(encoding="utf-8").splitlines()[1:]
         except FileNotFoundError:
             if not diverged:
-                raise missing_file(path) from None
+                raise _missing_file(path) from None
             lines = []
         steps = [line.split("\t") for line in lines]
         series[column] = pd.Series({int(step): float(value) for step, value in steps}, dtype=float)
     return pd.DataFrame(series).rename_axis("epoch")
 
 
-def missing_file(path: Path) -> InvalidInput:
+def _missing_file(path: Path) -> InvalidInput:
     return InvalidInput(f"{path}: no such file, though the study names this variant and seed; dvc repro makes it")

@@ -11,14 +11,14 @@ from ablation.common.files import write_yaml
 from ablation.common.settings import Settings, nearest, read_yaml
 from ablation.data.params import DataParams, DownloadParams, NormalizeParams
 from ablation.evaluation.params import EvaluateParams
-from ablation.training.params import Seed, TrainParams, VariantParams
+from ablation.training.params import SeededParams, Seeds, TrainParams, VariantParams
 
 
 class StudyParams(Settings):
     """params.yaml."""
 
     data: DataParams
-    seeds: Annotated[list[Seed], Field(min_length=1)]
+    seeds: Seeds
     study: Annotated[list[Name], Field(min_length=1)]
     train: TrainParams
     variants: dict[Name, dict[str, Any]]
@@ -50,9 +50,10 @@ def resolve(source: str) -> tuple[StudyParams, dict[str, VariantParams]]:
     _check_unique(source, "seeds", params.seeds)
     resolved = {}
     for name, overrides in params.variants.items():
-        settings = merge(values["train"], overrides)
-        TrainParams.parse(settings, source, under=f"variants.{name}")
-        resolved[name] = VariantParams.parse({"variant": name, "seeds": params.seeds, **settings}, source)
+        settings = merge({**values["train"], "seeds": params.seeds}, overrides)
+        SeededParams.parse(settings, source, under=f"variants.{name}")
+        _check_unique(source, f"variants.{name}.seeds", settings["seeds"])
+        resolved[name] = VariantParams.parse({"variant": name, **settings}, source)
     named = {f"aggregate.sweeps.{key}.variants": sweep.variants for key, sweep in params.aggregate.sweeps.items()}
     for key, comparison in params.aggregate.comparisons.items():
         named[f"aggregate.comparisons.{key}.variant"] = [comparison.variant]
@@ -95,7 +96,7 @@ def write_configs(params: StudyParams, variants: dict[str, VariantParams], folde
     write_yaml(folder / "evaluate.yaml", params.evaluate.model_dump())
     report = ReportParams(
         label=params.data.label,
-        seeds=params.seeds,
+        seeds={name: settings.seeds for name, settings in variants.items()},
         variants={name: settings.model_dump(exclude={"variant", "seeds"}) for name, settings in variants.items()},
         **dict(params.aggregate),
     )

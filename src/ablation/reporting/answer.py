@@ -12,7 +12,7 @@ from ablation.analysis.params import ComparisonParams, ReportParams
 from ablation.analysis.runs import summarize
 from ablation.reporting import statements
 from ablation.reporting.comparison_tables import claim_text, effect_text, seeds_text, title_text
-from ablation.reporting.style import num_seeds
+from ablation.reporting.style import max_seeds, num_seeds
 from ablation.reporting.tables import data_name, text_table, warning
 
 
@@ -61,7 +61,7 @@ def sentences(
     if effects:
         largest = max(effects, key=lambda row: abs(row.difference))
         said.append(f"The largest effect claimed and supported: {title_text(largest)}, {effect_text(largest)} points.")
-    if runs["seed"].nunique() == 1:
+    if max_seeds(runs) == 1:
         said.append("With one seed no claim can be decided: nobody knows how far another run would differ.")
     return said
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -14,8 +15,10 @@ from ablation.analysis.params import (
     HigherParams,
     LowerParams,
     NumberParams,
+    ReportParams,
 )
 from ablation.analysis.verdicts import RULE
+from ablation.reporting.provenance import change_text, changes
 from ablation.reporting.tables import text_table
 
 LEGEND = """
@@ -96,16 +99,26 @@ def p_text(p: float | None) -> str:
     return "" if p is None else "<0.0001" if p < 0.0001 else f"{p:.4f}"
 
 
-def tidy(compared: Comparisons, comparisons: Mapping[str, ComparisonParams]) -> pd.DataFrame:
-    """One row per comparison declared, in that order, the claim also in words; those left out have a note why."""
+def settings_text(params: ComparisonParams, variants: Mapping[str, Mapping[str, Any]]) -> str:
+    """In which settings the variant differs from its baseline: "augmentation: none → crop_flip"."""
+    if params.baseline is None or not {params.variant, params.baseline} <= set(variants):
+        return ""
+    return "; ".join(map(change_text, changes(variants[params.baseline], variants[params.variant])))
+
+
+def tidy(compared: Comparisons, params: ReportParams) -> pd.DataFrame:
+    """One row per comparison declared, in that order, with claim and settings in words; a note why one is left out."""
+    comparisons = params.comparisons
     rows = {row.name: row.record() for row in compared.rows}
     for name, reason in compared.not_run.items():
-        params = comparisons[name]
-        rows[name] = {"name": name, **params.model_dump(exclude={"claim"}), "claim": params.claim.name}
+        left_out = comparisons[name]
+        rows[name] = {"name": name, **left_out.model_dump(exclude={"claim"}), "claim": left_out.claim.name}
         rows[name] |= {"verdict": "not run", "answer": "not run", "note": reason}
     columns = [field.name for field in dataclasses.fields(Comparison)] + ["answer"]
     table = pd.DataFrame([rows[name] for name in comparisons], columns=columns)
     table.insert(columns.index("claim") + 1, "claimed", list(claim_texts(comparisons).values()))
+    settings = [settings_text(comparison, params.variants) for comparison in comparisons.values()]
+    table.insert(columns.index("baseline") + 1, "settings", settings)
     whole = [name for name in columns if name.startswith("num_")] + ["seeds_needed", "test_images"]
     return table.astype(dict.fromkeys(whole, "Int64"))
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from ablation.analysis.classes import Classes
 from ablation.reporting.figures import FEW_EPOCHS, curve_lines
-from ablation.reporting.style import COLORS, CROSS, DASHES, ONE_SEED, by_split, finish, num_seeds
+from ablation.reporting.style import COLORS, CROSS, DASHES, ONE_SEED, by_split, finish, max_seeds, num_seeds
 from ablation.reporting.tables import data_name
 
 WHOLE = "datum.value % 1 ? '' : datum.value"
@@ -40,7 +40,7 @@ def curves(
         x=alt.X("epoch:Q", axis=alt.Axis(grid=False, labelExpr=WHOLE)), detail=["line:N", "split:N"]
     )
     caption = "One seed per variant, so no spread is known."
-    if runs["seed"].nunique() > 1:
+    if max_seeds(runs) > 1:
         caption = f"Mean over {num_seeds(runs)}, and a band of ± 1 standard deviation."
         caption += " A variant of which a seed diverged has a line for each." if lines["diverged"].any() else ""
     caption += " × the seed diverged." if lines["diverged"].any() else ""

@@ -11,7 +11,18 @@ from ablation.analysis.params import ReportParams
 from ablation.analysis.runs import summarize
 from ablation.reporting import cost, forest
 from ablation.reporting.comparison_tables import claim_texts
-from ablation.reporting.style import COLORS, CROSS, DASHES, FAINT, ONE_SEED, SHAPES, by_split, finish, num_seeds
+from ablation.reporting.style import (
+    COLORS,
+    CROSS,
+    DASHES,
+    FAINT,
+    ONE_SEED,
+    SHAPES,
+    by_split,
+    finish,
+    max_seeds,
+    num_seeds,
+)
 from ablation.reporting.tables import data_name, divergences, percent
 
 CHANCE = 0.1  # accuracy of a guess among ten classes
@@ -53,7 +64,7 @@ def learning_curves(runs: pd.DataFrame, curves: pd.DataFrame, label: str, column
         caption += ": mean, and a band of ± 1 standard deviation"
     if lines["diverged"].any():
         caption += ". × the seed diverged"
-        caption += "; its variant's seeds have a line each" if runs["seed"].nunique() > 1 else ""
+        caption += "; its variant's seeds have a line each" if max_seeds(runs) > 1 else ""
     return finish(
         chart.resolve_scale(x="independent"),
         f"Learning curves: {data_name(label)}",
@@ -240,6 +251,6 @@ def _accuracy_axis(
 
 
 def _marks(runs: pd.DataFrame) -> str:
-    if runs["seed"].nunique() == 1:
+    if max_seeds(runs) == 1:
         return "One seed per variant, so no spread is known."
     return f"Large point: mean over {num_seeds(runs)}; bar: ± 1 standard deviation; small point: one seed."

@@ -78,7 +78,7 @@ def page(report: Report) -> str:
             for name in answer.best_first(runs)
         ],
         published=page_tables.PUBLISHED,
-        comparisons=[page_tables.comparison_row(row, report.params.comparisons[row.name]) for row in compared.rows],
+        comparisons=[page_tables.comparison_row(row, report.params) for row in compared.rows],
         not_run=[(report.params.comparisons[name].title, reason) for name, reason in compared.not_run.items()],
         legend=comparison_tables.LEGEND.strip(),
         rule=verdicts.RULE.split("\n\n"),

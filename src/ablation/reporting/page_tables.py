@@ -7,7 +7,7 @@ import pandas as pd
 
 from ablation.analysis.comparisons import Comparison
 from ablation.analysis.metrics import METRICS
-from ablation.analysis.params import ComparisonParams, ReportParams
+from ablation.analysis.params import ReportParams
 from ablation.reporting import answer, comparison_tables
 from ablation.reporting.tables import data_name, divergences
 
@@ -38,12 +38,21 @@ def facts(
         "data": data_name(params.label),
         "images": ", ".join(f"{num_images[split]:,} {name}" for split, name in names.items()),
         "variants": f"{runs['variant'].nunique()}: {', '.join(runs['variant'].unique())}",
-        "seeds": ", ".join(map(str, params.seeds)),
+        "seeds": seeds_text(params.seeds),
         **provenance,
         "time of training": f"{runs['seconds'].sum() / 60:,.1f} minutes, the sum over {len(runs)} runs",
         **{name: ", ".join(map(str, runs[name].unique())) for name in ("device", "precision", "python", "torch")},
     }
     return [(name, value) for name, value in known.items() if value]
+
+
+def seeds_text(seeds: Mapping[str, list[int]]) -> str:
+    """Those of most variants, then those of the others with their names."""
+    variants: dict[str, list[str]] = {}
+    for variant, own in seeds.items():
+        variants.setdefault(", ".join(map(str, own)), []).append(variant)
+    (usual, _), *others = sorted(variants.items(), key=lambda item: -len(item[1]))
+    return "; ".join([usual, *(f"of {', '.join(names)}: {own}" for own, names in others)])
 
 
 def ablation_row(variant: str, runs: pd.DataFrame, num_images: Mapping[str, int]) -> dict[str, Any]:
@@ -68,7 +77,7 @@ def ablation_row(variant: str, runs: pd.DataFrame, num_images: Mapping[str, int]
     return {"variant": variant, "numbers": numbers, "notes": divergences(runs)}
 
 
-def comparison_row(row: Comparison, params: ComparisonParams) -> dict[str, Any]:
+def comparison_row(row: Comparison, params: ReportParams) -> dict[str, Any]:
     """Cells by name, and `effect_order` and `p_order` to sort by."""
     metric = METRICS[row.metric]
     images = ""
@@ -78,7 +87,8 @@ def comparison_row(row: Comparison, params: ComparisonParams) -> dict[str, Any]:
             images += f" [{100 * row.test_low:+.2f}, {100 * row.test_high:+.2f}]"
     return {
         "title": comparison_tables.title_text(row),
-        "claim": comparison_tables.claim_text(params),
+        "settings": comparison_tables.settings_text(params.comparisons[row.name], params.variants),
+        "claim": comparison_tables.claim_text(params.comparisons[row.name]),
         "measured": comparison_tables.measured_text(row),
         "effect": comparison_tables.effect_text(row),
         "effect_order": row.difference + comparison_tables.shift(row),

@@ -153,17 +153,18 @@ compares with published CIFAR-10 results.</p>{% endif %}
 {% if "forest" in charts %}{{ figure("forest") }}{% endif %}
 {% if "forest_loss" in charts %}{{ figure("forest_loss") }}{% endif %}
 <h3>Every comparison</h3>
-<p class="soft">Measured: the variant against its baseline, in percent or in the effect's unit. {{ legend }} Detectable:
-the smallest distance from a bound of the claim that these seeds would have found with 80 % power at p &lt; 0.05 /
-number of the family's comparisons. On the test images: difference in test accuracy of these very networks, with a 95 %
-interval over images.</p>
+<p class="soft">Below each comparison: the settings in which its variants differ. Measured: the variant against its
+baseline, in percent or in the effect's unit. {{ legend }} Detectable: the smallest distance from a bound of the claim
+that these seeds would have found with 80 % power at p &lt; 0.05 / number of the family's comparisons. On the test
+images: difference in test accuracy of these very networks, with a 95 % interval over images.</p>
 <table class="sortable" id="comparison-table">
 <thead><tr><th>comparison</th><th>the study claims</th><th class="number">measured</th><th class="number">effect</th>
 <th class="number">p (Holm)</th><th class="number">n</th><th>verdict</th><th class="number">detectable</th>
 <th class="number">on the test images</th></tr></thead>
 <tbody>
 {%- for row in comparisons %}
-<tr><th scope="row">{{ row.title }}{% if row.notes %}<br><span class="soft">{{ row.notes }}</span>{% endif %}</th>
+<tr><th scope="row">{{ row.title }}{% if row.settings %}<br><span class="soft">{{ row.settings }}</span>{% endif %}
+{%- if row.notes %}<br><span class="soft">{{ row.notes }}</span>{% endif %}</th>
 <td>{{ row.claim }}</td><td class="number measured">{{ row.measured }}</td>
 <td class="number" data-order="{{ row.effect_order }}">{{ row.effect }}</td>
 <td class="number" data-order="{{ row.p_order }}">{{ row.p }}</td>
@@ -172,7 +173,7 @@ interval over images.</p>
 {%- endfor %}
 </tbody>
 </table>
-{% else %}<p>None of the study's comparisons was run: their variants are not among these.</p>{% endif %}
+{% else %}<p>No comparison could be made.</p>{% endif %}
 {% if not_run %}
 <details><summary>Comparisons not run: {{ not_run | length }}</summary><ul>
 {%- for title, reason in not_run %}<li>{{ title }}: {{ reason }}</li>{% endfor %}

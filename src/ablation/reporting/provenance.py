@@ -65,11 +65,15 @@ def lines(facts: Mapping[str, Any]) -> dict[str, str]:
         dirty = f", with uncommitted changes in {', '.join(facts['uncommitted'])}" if facts["uncommitted"] else ""
         told = {"commit": f"{facts['commit']}{dirty}", "committed": facts["date"]}
     if "changed" in facts:
-        each = [
-            f"{change['name']}: {_shown(change, 'default')} → {_shown(change, 'value')}" for change in facts["changed"]
-        ]
-        told["settings changed"] = "\n".join(each) or "none: params.yaml is the committed one"
+        told["settings changed"] = (
+            "\n".join(map(change_text, facts["changed"])) or "none: params.yaml is the committed one"
+        )
     return told
+
+
+def change_text(change: Mapping[str, Any]) -> str:
+    """One of `changes`, as "train.lr: 0.01 → 0.1"."""
+    return f"{change['name']}: {_shown(change, 'default')} → {_shown(change, 'value')}"
 
 
 def command(changed: Sequence[Mapping[str, Any]]) -> str:

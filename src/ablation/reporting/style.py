@@ -50,8 +50,14 @@ def by_split(channel: Any, values: dict[str, Any], splits: list[str]) -> Any:
 
 def num_seeds(runs: pd.DataFrame) -> str:
     """How many seeds each variant has, in words."""
-    num = runs["seed"].nunique()
-    return "one seed" if num == 1 else f"{num} seeds"
+    numbers = runs.groupby("variant")["seed"].size()
+    least, most = numbers.min(), numbers.max()
+    return "one seed" if most == 1 else f"{most} seeds" if least == most else f"{least} to {most} seeds"
+
+
+def max_seeds(runs: pd.DataFrame) -> int:
+    """How many seeds the variant with the most of them has."""
+    return int(runs.groupby("variant")["seed"].size().max())
 
 
 def finish(chart: Any, title: str, subtitle: str | list[str]) -> alt.TopLevelMixin:

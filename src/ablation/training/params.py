@@ -9,6 +9,7 @@ from ablation.models.params import ModelParams
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Seeds = Annotated[list[Seed], Field(min_length=1)]
 
 
 class SGDParams(Settings):
@@ -77,8 +78,13 @@ class TrainParams(Settings):
     checkpoint_every_epochs: Annotated[int, Field(gt=0)]
 
 
-class VariantParams(TrainParams):
-    """configs/train/<variant>.yaml: one variant's settings and the seeds to train it with."""
+class SeededParams(TrainParams):
+    """What a variant may override: how to train it, and with which seeds."""
+
+    seeds: Seeds
+
+
+class VariantParams(SeededParams):
+    """configs/train/<variant>.yaml."""
 
     variant: str
-    seeds: list[Seed]
