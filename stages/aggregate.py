@@ -37,9 +37,9 @@ def main() -> None:
     write_json(results / "summary.json", tables.metrics(runs))
     write_json(results / "provenance.json", origin)
     section = comparison_tables.markdown(compared, params.comparisons)
-    write_text(results / "ablation.md", tables.markdown(runs, params.label) + section)
+    write_text(results / "ablation.md", tables.markdown(runs, num_images, params.label) + section)
     write_text(results / "report.md", answer.comment(params, runs, compared, num_images))
-    print(tables.text(runs, params.label))
+    print(tables.text(runs, num_images, params.label))
 
     charts = figures.all_figures(params, runs, curves, points, compared)
     for name in params.sweeps:

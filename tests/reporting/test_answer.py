@@ -7,7 +7,7 @@ import pandas as pd
 import yaml
 
 from ablation.analysis.comparisons import Comparisons
-from ablation.reporting import answer, statements
+from ablation.reporting import answer, statements, tables
 from ablation.reporting.page import Report
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
@@ -39,13 +39,13 @@ def test_one_seed_decides_nothing_and_has_no_interval(one_seed_report: Report) -
 def test_the_best_is_chosen_without_the_test_images(report: Report) -> None:
     runs = report.runs.assign(test_accuracy=report.runs["test_accuracy"].where(report.runs["variant"] != "l2_0", 0.99))
 
-    assert answer.best_first(runs) == answer.best_first(report.runs) == ["resnet20", "l2_0", "simple_nn", "lr_1e-0"]
+    assert tables.best_first(runs) == tables.best_first(report.runs) == ["resnet20", "l2_0", "simple_nn", "lr_1e-0"]
 
 
 def test_equal_accuracies_have_the_interval_of_one_image() -> None:
     equal = pd.Series([0.1, 0.1, 0.1])
 
-    assert answer.accuracy_text(equal, 100) == "10.00 ± 2.48"  # 4.303 * 0.01 / sqrt 3
+    assert tables.accuracy_text(equal, 100) == "10.00 ± 2.48"  # 4.303 * 0.01 / sqrt 3
 
 
 def test_the_comment_has_the_answer_and_folded_tables(report: Report) -> None:

@@ -113,7 +113,8 @@ def test_the_table_sorts_by_its_numbers(opened: Any) -> None:
     by_accuracy = sorted(VARIANTS, key=lambda name: sum(TEST[name].values()))
     assert first_column(opened) == by_accuracy[::-1]
 
-    heading = find(opened, "#ablation-table thead th")[1]
+    heading = find(opened, "#ablation-table thead th")[3]
+    assert heading.text == "test accuracy, %"
     opened.execute_script("arguments[0].click()", heading)
     wait(lambda: first_column(opened) == by_accuracy)
     assert heading.get_attribute("aria-sort") == "ascending"

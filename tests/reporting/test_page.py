@@ -139,7 +139,7 @@ def test_the_ablation_has_a_row_per_variant_best_first(html: str) -> None:
 
     assert [row[0].partition("diverged")[0] for row in rows] == ["resnet20", "l2_0", "simple_nn", "lr_1e-0"]
     # 4.303 * 0.02 / sqrt 3 = 0.0497 for both
-    assert rows[2][1:] == ["60.00 ± 4.97", "62.00 ± 4.97", "3", "+3.00", "82,030", "1.12", "6.0", "1,200"]
+    assert rows[2][1:] == ["3", "62.00 ± 4.97", "60.00 ± 4.97", "+3.00", "82,030", "1.12", "6.0", "1,200"]
     assert rows[3][0] == "lr_1e-0diverged at epoch 1 (seed 2); diverged at epoch 2 (seed 1)"
 
 

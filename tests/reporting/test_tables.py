@@ -10,7 +10,9 @@ import pytest
 from ablation.analysis.params import ReportParams
 from ablation.analysis.runs import read_study
 from ablation.reporting import tables
-from tests.reporting.fake_study import TEST, VAL, VARIANTS, write_study
+from tests.reporting.fake_study import NUM_IMAGES, TEST, VAL, VARIANTS, write_study
+
+SIZES = dict.fromkeys(["train", "val", "test"], NUM_IMAGES)
 
 
 @pytest.fixture
@@ -29,15 +31,16 @@ def cells(page: str) -> dict[str, list[str]]:
     return {row[0]: row[1:] for row in rows if row[0] in VARIANTS}
 
 
-def test_the_markdown_table_has_a_row_per_variant_in_the_order_of_the_study(runs: pd.DataFrame) -> None:
-    rows = cells(tables.markdown(runs, "digits"))
+def test_the_markdown_table_has_a_row_per_variant_best_first(runs: pd.DataFrame) -> None:
+    rows = cells(tables.markdown(runs, SIZES, "digits"))
 
+    # 4.303 / sqrt 3 = 2.484 times the standard deviation, which is at least one image of a hundred
     diverged = "diverged at epoch 1 (seed 2); diverged at epoch 2 (seed 1)"
     assert list(rows.items()) == [
-        ("simple_nn", ["3", "62.00 ± 2.00", "60.00 ± 2.00", "82,030", "1.12", "6.0", ""]),
-        ("lr_1e-0", ["3", "10.00 ± 0.00", "10.00 ± 0.00", "82,030", "1.12", "4.0", diverged]),
-        ("l2_0", ["3", "70.00 ± 0.00", "70.00 ± 1.00", "82,030", "1.12", "6.0", ""]),
-        ("resnet20", ["3", "91.00 ± 1.00", "91.00 ± 1.73", "272,474", "1.12", "6.0", ""]),
+        ("resnet20", ["3", "91.00 ± 2.48", "91.00 ± 4.30", "272,474", "1.12", "6.0", ""]),
+        ("l2_0", ["3", "70.00 ± 2.48", "70.00 ± 2.48", "82,030", "1.12", "6.0", ""]),
+        ("simple_nn", ["3", "62.00 ± 4.97", "60.00 ± 4.97", "82,030", "1.12", "6.0", ""]),
+        ("lr_1e-0", ["3", "10.00 ± 2.48", "10.00 ± 2.48", "82,030", "1.12", "4.0", diverged]),
     ]
 
 
@@ -48,13 +51,14 @@ def test_seeds_that_diverged_at_one_epoch_share_a_note(runs: pd.DataFrame) -> No
 
 
 def test_the_terminal_has_the_same_cells_aligned_in_columns(runs: pd.DataFrame) -> None:
-    lines = tables.text(runs, "digits").splitlines()
+    lines = tables.text(runs, SIZES, "digits").splitlines()
 
-    assert lines[:3] == ["Ablation on digits, not official CIFAR-10", "mean ± standard deviation over n seeds", ""]
+    assert lines[0] == "Ablation on digits, not official CIFAR-10"
+    assert lines[1].startswith("mean ± 95 % confidence interval over n seeds")
     rows = {name: lines[i] for i, line in enumerate(lines) for name in VARIANTS if line.split(" ")[0] == name}
-    assert list(rows) == list(VARIANTS)
+    assert list(rows) == list(cells(tables.markdown(runs, SIZES, "digits")))
     assert len({row.index("±") for row in rows.values()}) == 1
-    for name, row in cells(tables.markdown(runs, "digits")).items():
+    for name, row in cells(tables.markdown(runs, SIZES, "digits")).items():
         assert [cell for cell in row if cell and cell in rows[name]] == [cell for cell in row if cell]
 
 
@@ -71,7 +75,7 @@ def test_a_bar_in_a_cell_does_not_end_it_in_markdown() -> None:
 def test_one_seed_has_no_plus_or_minus_in_its_row(tmp_path: Path) -> None:
     runs = read_study(write_study(tmp_path, seeds=(0,)), tmp_path / "runs").runs
 
-    assert cells(tables.markdown(runs, "digits"))["simple_nn"][:3] == ["1", "60.00", "58.00"]
+    assert cells(tables.markdown(runs, SIZES, "digits"))["simple_nn"][:3] == ["1", "60.00", "58.00"]
 
 
 def test_the_metrics_have_means_and_deviations_per_variant(runs: pd.DataFrame) -> None:
@@ -98,16 +102,16 @@ def test_the_metrics_of_one_seed_have_no_deviation_rather_than_zero(tmp_path: Pa
 
 @pytest.mark.parametrize("label", ["digits", "cifar10-jpeg"])
 def test_other_data_than_the_official_are_announced(runs: pd.DataFrame, label: str) -> None:
-    page = tables.markdown(runs, label)
+    page = tables.markdown(runs, SIZES, label)
 
     assert page.startswith(f"# Ablation on {label}, not official CIFAR-10\n")
     assert f"**These are {label}, not official CIFAR-10." in page
-    assert tables.text(runs, label).startswith(f"Ablation on {label}, not official CIFAR-10\n")
+    assert tables.text(runs, SIZES, label).startswith(f"Ablation on {label}, not official CIFAR-10\n")
 
 
 def test_official_data_are_named_without_a_warning(runs: pd.DataFrame) -> None:
-    assert tables.markdown(runs, "cifar10").startswith("# Ablation on official CIFAR-10\n\n| variant")
-    assert "not official" not in tables.markdown(runs, "cifar10") + tables.text(runs, "cifar10")
+    assert tables.markdown(runs, SIZES, "cifar10").startswith("# Ablation on official CIFAR-10\n\n| variant")
+    assert "not official" not in tables.markdown(runs, SIZES, "cifar10") + tables.text(runs, SIZES, "cifar10")
 
 
 def test_a_sweep_has_the_variants_of_the_study_by_value_and_a_place_for_0(

@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 from ablation.analysis.comparisons import Comparison
 from ablation.common.errors import InvalidInput, run
 from ablation.common.files import read_json, write_bytes, write_file, write_text
-from ablation.reporting import answer, comparison_tables, forest, provenance, style, tables
+from ablation.reporting import comparison_tables, forest, provenance, style, tables
 
 README, FOLDER = Path("README.md"), Path("docs/results")
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
@@ -61,11 +61,11 @@ def section(folder: Path) -> str:
         parts += ["", f"![Effects against what the study claims, with 95 % intervals]({FOLDER / FIGURE})"]
     parts += [
         "",
-        "### Accuracy, best first",
+        "### Accuracy, best validation accuracy first",
         "",
         _markdown(_accuracies(runs)),
         "",
-        f"Accuracy: mean ± 95 % confidence interval {tables.COLUMNS}",
+        tables.LEGEND,
     ]
     parts += ["", "### The study's statements", "", _markdown(_statements(folder))]
     parts += ["", "### Figures that the study reports", "", _markdown(_figures(folder))]
@@ -121,27 +121,9 @@ def _origin(runs: pd.DataFrame, facts: dict[str, Any]) -> str:
 
 
 def _accuracies(runs: pd.DataFrame) -> pd.DataFrame:
-    rows = []
-    for name in answer.best_first(runs):
-        mine = runs[runs["variant"] == name]
-        first = mine.iloc[0]
-
-        def accuracy(split: str, mine: pd.DataFrame = mine, first: "pd.Series[Any]" = first) -> str:
-            return answer.accuracy_text(mine[f"{split}_accuracy"], int(first[f"{split}_images"]))
-
-        rows.append(
-            {
-                "variant": f"`{name}`",
-                "n": str(len(mine)),
-                "test accuracy, %": accuracy("test"),
-                "val accuracy, %": accuracy("val"),
-                "parameters": f"{first['parameters']:,}",
-                "multiply-adds, M": f"{first['multiply_adds'] / 1e6:.2f}",
-                "seconds": f"{mine['seconds'].mean():,.1f}",
-                "notes": tables.divergences(mine),
-            }
-        )
-    return pd.DataFrame(rows)
+    num_images = {split: int(runs[f"{split}_images"].iloc[0]) for split in ("val", "test")}
+    rows = pd.DataFrame(tables.accuracy_rows(runs, num_images))
+    return rows.assign(variant="`" + rows["variant"] + "`")
 
 
 def _statements(folder: Path) -> pd.DataFrame:

@@ -2,31 +2,15 @@
 
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 
 from ablation.analysis.comparisons import Comparison, Comparisons
-from ablation.analysis.differences import mean_interval
 from ablation.analysis.metrics import METRICS
 from ablation.analysis.params import ComparisonParams, ReportParams
-from ablation.analysis.runs import summarize
 from ablation.reporting import statements
 from ablation.reporting.comparison_tables import claim_text, effect_text, seeds_text, title_text
 from ablation.reporting.style import max_seeds, num_seeds
-from ablation.reporting.tables import data_name, text_table, warning
-
-
-def best_first(runs: pd.DataFrame) -> list[str]:
-    """The variants by mean validation accuracy: choosing by the test images would flatter the first."""
-    summary = summarize(runs)
-    return sorted(summary, key=lambda name: -summary[name].val.mean)
-
-
-def accuracy_text(values: "pd.Series[float]", num_images: int) -> str:
-    """Mean of accuracies over seeds and half of its 95 % interval, in percent; the mean alone where there is none."""
-    interval = mean_interval(np.array(values, dtype=np.float64), 1 / num_images)
-    spread = "" if interval is None else f" ± {50 * (interval[1] - interval[0]):.2f}"
-    return f"{100 * values.mean():.2f}{spread}"
+from ablation.reporting.tables import accuracy_rows, accuracy_text, best_first, data_name, text_table, warning
 
 
 def sentences(
@@ -68,18 +52,17 @@ def sentences(
 
 def comment(params: ReportParams, runs: pd.DataFrame, compared: Comparisons, num_images: Mapping[str, int]) -> str:
     """results/report.md."""
-    accuracies = [
-        {
-            "variant": name,
-            "n": str(len(runs[runs["variant"] == name])),
-            "test accuracy, %": accuracy_text(runs[runs["variant"] == name]["test_accuracy"], num_images["test"]),
-        }
-        for name in best_first(runs)
-    ]
+    shown = ("variant", "n", "val accuracy, %", "test accuracy, %")
+    accuracies = [{key: cells[key] for key in shown} for cells in accuracy_rows(runs, num_images)]
     order = ["contradicted", "supported", "undecided"]
     said = " ".join(sentences(params, runs, compared, num_images))
     parts = [f"## Ablation on {data_name(params.label)}\n", warning(params.label) + said]
-    parts += ["", _folded(f"Accuracy of {len(accuracies)} variants, best first: mean ± 95 % interval", accuracies)]
+    parts += [
+        "",
+        _folded(
+            f"Accuracy of {len(accuracies)} variants, best validation accuracy first: mean ± 95 % interval", accuracies
+        ),
+    ]
     if compared.rows:
         verdicts = [
             _verdict(row, params.comparisons) for row in sorted(compared.rows, key=lambda row: order.index(row.verdict))

@@ -8,7 +8,7 @@ import pandas as pd
 
 from ablation.analysis.comparisons import Comparisons
 from ablation.analysis.params import ReportParams
-from ablation.analysis.runs import summarize
+from ablation.analysis.runs import Spread, summarize
 from ablation.reporting import cost, forest
 from ablation.reporting.comparison_tables import claim_texts
 from ablation.reporting.style import (
@@ -23,7 +23,7 @@ from ablation.reporting.style import (
     max_seeds,
     num_seeds,
 )
-from ablation.reporting.tables import data_name, divergences, percent
+from ablation.reporting.tables import best_first, data_name, divergences
 
 CHANCE = 0.1  # accuracy of a guess among ten classes
 SMALLEST_RANGE = 0.05  # of an accuracy axis, so that noise does not look like an effect
@@ -73,16 +73,16 @@ def learning_curves(runs: pd.DataFrame, curves: pd.DataFrame, label: str, column
 
 
 def accuracy_by_variant(runs: pd.DataFrame, label: str, on_page: bool = False) -> alt.TopLevelMixin:
-    """Test and validation accuracy of every variant, best mean test accuracy first.
+    """Test and validation accuracy of every variant, best mean validation accuracy first.
 
     On the page it is as wide as its container, and the table there has the figures that are else at its right.
     """
     seeds, means = _accuracies(runs, ["variant"])
-    order = means[means["split"] == "test"].sort_values("mean", ascending=False)["variant"].to_list()
+    order = best_first(runs)
     summary = summarize(runs)
     columns = [
-        ([percent(summary[name].test) for name in order], COLORS["test"], 572),
-        ([percent(summary[name].val) for name in order], COLORS["val"], 646),
+        ([_percent(summary[name].test) for name in order], COLORS["test"], 572),
+        ([_percent(summary[name].val) for name in order], COLORS["val"], 646),
         ([divergences(runs[runs["variant"] == name]) for name in order], "black", 720),
     ]
     y = alt.Y(
@@ -198,7 +198,7 @@ def curve_lines(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     lines["low"], lines["high"] = lines["accuracy"] - lines["sd"], lines["accuracy"] + lines["sd"]
     is_last = lines["epoch"] == lines.groupby(keys)["epoch"].transform("max")
     lines["diverged"] &= is_last & (lines["split"] == "val")
-    headings = {variant: f"{variant}\n{percent(summary.val)} %" for variant, summary in summarize(runs).items()}
+    headings = {variant: f"{variant}\n{_percent(summary.val)} %" for variant, summary in summarize(runs).items()}
     return lines.assign(panel=lines["variant"].map(headings))
 
 
@@ -254,3 +254,8 @@ def _marks(runs: pd.DataFrame) -> str:
     if max_seeds(runs) == 1:
         return "One seed per variant, so no spread is known."
     return f"Large point: mean over {num_seeds(runs)}; bar: ± 1 standard deviation; small point: one seed."
+
+
+def _percent(accuracy: Spread) -> str:
+    """Mean ± standard deviation in percent; the mean alone where there is no deviation."""
+    return f"{100 * accuracy.mean:.2f}" + (f" ± {100 * accuracy.sd:.2f}" if accuracy.sd is not None else "")

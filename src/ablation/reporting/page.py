@@ -37,7 +37,7 @@ from ablation.reporting import (
 )
 from ablation.reporting.page_template import STYLE, TEMPLATE
 from ablation.reporting.style import every_row
-from ablation.reporting.tables import COLUMNS, OFFICIAL, data_name
+from ablation.reporting.tables import LEGEND, OFFICIAL, best_first, data_name
 
 
 class Report(NamedTuple):
@@ -72,10 +72,10 @@ def page(report: Report) -> str:
         tally=tally + ([("not run", len(compared.not_run))] if compared.not_run else []),
         facts=page_tables.facts(report.params, runs, report.num_images, provenance.lines(report.provenance)),
         columns=page_tables.ABLATION,
-        column_legend=COLUMNS,
+        ablation_legend=LEGEND,
         ablation=[
             page_tables.ablation_row(name, runs[runs["variant"] == name], report.num_images)
-            for name in answer.best_first(runs)
+            for name in best_first(runs)
         ],
         published=page_tables.PUBLISHED,
         comparisons=[page_tables.comparison_row(row, report.params) for row in compared.rows],
@@ -90,9 +90,7 @@ def page(report: Report) -> str:
         best=best,
         reference=reference,
         measures=measures,
-        diagnosed=[
-            (name, diagnostics.row(runs[runs["variant"] == name], measures)) for name in answer.best_first(runs)
-        ],
+        diagnosed=[(name, diagnostics.row(runs[runs["variant"] == name], measures)) for name in best_first(runs)],
         meanings=diagnostics.meanings(measures),
         costs=list(cost.MEASURES.items()),
         style=Markup(STYLE),
@@ -132,7 +130,7 @@ def _charts(report: Report) -> dict[str, alt.TopLevelMixin]:
 
 def _first_shown(runs: pd.DataFrame) -> tuple[str, str]:
     """The variant of the best validation accuracy and, beside it, the first of the others."""
-    best, *_ = answer.best_first(runs)
+    best, *_ = best_first(runs)
     return best, next((name for name in runs["variant"].unique() if name != best), best)
 
 

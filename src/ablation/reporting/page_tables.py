@@ -8,13 +8,13 @@ import pandas as pd
 from ablation.analysis.comparisons import Comparison
 from ablation.analysis.metrics import METRICS
 from ablation.analysis.params import ReportParams
-from ablation.reporting import answer, comparison_tables
-from ablation.reporting.tables import data_name, divergences
+from ablation.reporting import comparison_tables
+from ablation.reporting.tables import accuracy_text, data_name, divergences
 
 ABLATION = [
-    "test accuracy, %",
-    "val accuracy, %",
     "n",
+    "val accuracy, %",
+    "test accuracy, %",
     "gap, points",
     "parameters",
     "multiply-adds, M",
@@ -60,14 +60,14 @@ def ablation_row(variant: str, runs: pd.DataFrame, num_images: Mapping[str, int]
 
     def accuracy(split: str) -> tuple[str, float]:
         accuracies = runs[f"{split}_accuracy"]
-        return answer.accuracy_text(accuracies, num_images[split]), float(accuracies.mean())
+        return accuracy_text(accuracies, num_images[split]), float(accuracies.mean())
 
     gap, seconds, speed = (float(runs[name].mean()) for name in ("gap", "seconds", "images_per_second"))
     parameters, multiply_adds = (int(runs[name].iloc[0]) for name in ("parameters", "multiply_adds"))
     numbers = [
-        accuracy("test"),
-        accuracy("val"),
         (str(len(runs)), len(runs)),
+        accuracy("val"),
+        accuracy("test"),
         (_shown(100 * gap, "+.2f"), gap),
         (f"{parameters:,}", parameters),
         (f"{multiply_adds / 1e6:.2f}", multiply_adds),

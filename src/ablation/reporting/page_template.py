@@ -122,8 +122,8 @@ compares with published CIFAR-10 results.</p>{% endif %}
 </tbody></table></div>
 
 <h2>The ablation</h2>
-<p class="soft">Best validation accuracy first; a click on a heading sorts. Accuracy: mean ± 95 % confidence interval
-{{ column_legend }} Gap: training minus validation accuracy, of the same weights.</p>
+<p class="soft">Best validation accuracy first; a click on a heading sorts. {{ ablation_legend }}
+Gap: training minus validation accuracy, of the same weights.</p>
 <table class="sortable" id="ablation-table">
 <thead><tr><th>variant</th>
 {%- for name in columns %}<th class="number">{{ name }}</th>{% endfor %}</tr></thead>

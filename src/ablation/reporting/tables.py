@@ -3,19 +3,20 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from ablation.analysis.differences import mean_interval
 from ablation.analysis.params import ReportParams
 from ablation.analysis.runs import Spread, summarize
 
 OFFICIAL = "cifar10"  # data/params.py keeps this label for the official archive
 SWEEP_COLUMNS = ["sweep", "title", "setting", "value", "position", "variant", "seed", "data"]
 SWEEP_COLUMNS += ["val_accuracy", "test_accuracy", "diverged_epoch"]
-# Of every table of accuracies, whatever is behind its ±
-COLUMNS = """\
-over n seeds, each with the weights of its best validation epoch, which is why the validation accuracy flatters.
-Multiply-adds: to evaluate one image. Seconds: training of one seed, mean over seeds; processor time where that is one
-CPU thread, its share of the time where seeds share a GPU."""
+LEGEND = """\
+Accuracy: mean ± 95 % confidence interval over n seeds, each with the weights of its best validation epoch, so that the
+validation accuracy is optimistic. Multiply-adds: to evaluate one image. Seconds: training of one seed, mean over seeds;
+CPU time where that is one CPU thread; where seeds share a GPU, their share of the time."""
 
 
 def data_name(label: str) -> str:
@@ -46,20 +47,50 @@ def with_num_images(runs: pd.DataFrame, num_images: Mapping[str, int]) -> pd.Dat
     return runs.assign(**{f"{split}_images": num_images[split] for split in ("train", "val", "test")})
 
 
-def markdown(runs: pd.DataFrame, label: str) -> str:
-    """The ablation table as a Markdown page, one row per variant in the order of the study."""
-    legend = f"Accuracy: mean ± standard deviation {COLUMNS}"
-    return f"# Ablation on {data_name(label)}\n\n{warning(label)}{_table(runs, 'pipe')}\n\n{legend}\n"
+def best_first(runs: pd.DataFrame) -> list[str]:
+    """The variants by mean validation accuracy: choosing by the test images would flatter the first."""
+    summary = summarize(runs)
+    return sorted(summary, key=lambda name: -summary[name].val.mean)
 
 
-def text(runs: pd.DataFrame, label: str) -> str:
+def accuracy_text(values: "pd.Series[float]", num_images: int) -> str:
+    """Mean of accuracies over seeds and half of its 95 % interval, in percent; the mean alone where there is none."""
+    interval = mean_interval(np.array(values, dtype=np.float64), 1 / num_images)
+    spread = "" if interval is None else f" ± {50 * (interval[1] - interval[0]):.2f}"
+    return f"{100 * values.mean():.2f}{spread}"
+
+
+def accuracy_rows(runs: pd.DataFrame, num_images: Mapping[str, int]) -> list[dict[str, str]]:
+    """The cells of one row per variant, by heading, best first; `num_images` by split."""
+    rows = []
+    for variant in best_first(runs):
+        mine = runs[runs["variant"] == variant]
+        accuracies = {split: accuracy_text(mine[f"{split}_accuracy"], num_images[split]) for split in ("val", "test")}
+        rows.append(
+            {
+                "variant": variant,
+                "n": str(len(mine)),
+                **{f"{split} accuracy, %": accuracy for split, accuracy in accuracies.items()},
+                "parameters": f"{mine['parameters'].iloc[0]:,}",
+                "multiply-adds, M": f"{mine['multiply_adds'].iloc[0] / 1e6:.2f}",
+                "seconds": f"{mine['seconds'].mean():,.1f}",
+                "notes": divergences(mine),
+            }
+        )
+    return rows
+
+
+def markdown(runs: pd.DataFrame, num_images: Mapping[str, int], label: str) -> str:
+    """The ablation table as a Markdown page."""
+    return f"# Ablation on {data_name(label)}\n\n{warning(label)}{_table(runs, num_images, 'pipe')}\n\n{LEGEND}\n"
+
+
+def text(runs: pd.DataFrame, num_images: Mapping[str, int], label: str) -> str:
     """The same table for a terminal, under lines that name the data and what an accuracy is."""
-    return f"Ablation on {data_name(label)}\nmean ± standard deviation over n seeds\n\n{_table(runs, 'simple')}\n"
-
-
-def percent(accuracy: Spread) -> str:
-    """Mean ± standard deviation in percent; the mean alone where there is no deviation."""
-    return f"{100 * accuracy.mean:.2f}" + (f" ± {100 * accuracy.sd:.2f}" if accuracy.sd is not None else "")
+    heading = (
+        f"Ablation on {data_name(label)}\nmean ± 95 % confidence interval over n seeds, best validation accuracy first"
+    )
+    return f"{heading}\n\n{_table(runs, num_images, 'simple')}\n"
 
 
 def divergences(runs: pd.DataFrame) -> str:
@@ -92,23 +123,8 @@ def sweep_points(params: ReportParams, runs: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(sweeps[1:] or sweeps, ignore_index=True)
 
 
-def _table(runs: pd.DataFrame, layout: str) -> str:
-    """One row per variant."""
-    rows = []
-    for variant, summary in summarize(runs).items():
-        group = runs[runs["variant"] == variant]
-        rows.append(
-            {
-                "variant": variant,
-                "n": str(summary.n),
-                "val accuracy, %": percent(summary.val),
-                "test accuracy, %": percent(summary.test),
-                "parameters": f"{group['parameters'].iloc[0]:,}",
-                "multiply-adds, M": f"{group['multiply_adds'].iloc[0] / 1e6:.2f}",
-                "seconds": f"{group['seconds'].mean():.1f}",
-                "notes": divergences(group),
-            }
-        )
+def _table(runs: pd.DataFrame, num_images: Mapping[str, int], layout: str) -> str:
+    rows = accuracy_rows(runs, num_images)
     return text_table(rows, layout, right=[key for key in rows[0] if key not in ("variant", "notes")])
 
 
