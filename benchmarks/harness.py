@@ -10,7 +10,7 @@ import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,8 @@ def stage_command() -> list[str]:
 def environment() -> dict[str, str]:
     """This Python first on the path, so that `python` in dvc.yaml's commands is this one."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return os.environ | {"PATH": path, "PYTHONPATH": "src"}
+    sources = os.pathsep.join(filter(None, ["src", os.environ.get("PYTHONPATH")]))
+    return os.environ | {"PATH": path, "PYTHONPATH": sources}
 
 
 def measure(contenders: list[Contender], rounds: int) -> Results:
@@ -134,6 +135,13 @@ def number(value: float) -> str:
     return f"{rounded:,.0f}" if abs(rounded) >= 100 else f"{rounded:g}"
 
 
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # most groups need no DVC
+        return "absent"
+
+
 def machine(label: str, device: str) -> str:
     """Where and when a table was measured."""
     cpu = platform.processor() or platform.machine()
@@ -142,7 +150,7 @@ def machine(label: str, device: str) -> str:
         lines = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
         cpu = lines[0] if lines else cpu
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "torchvision", "dvc"))
+    versions = ", ".join(f"{name} {_version(name)}" for name in ("torch", "torchvision", "dvc"))
     return (
         f"{cpu}, {cores} cores; {platform.system()} {platform.release()}; device {device}; "
         f"Python {platform.python_version()}, {versions}; data: {label}; {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."

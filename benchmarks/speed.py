@@ -1,5 +1,6 @@
 """Throughput of training and augmentation, against what a user would write and against the machine's limits."""
 
+import os
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,8 @@ def training(setting: Setting, variant: str, ours: int, theirs: int, epochs: int
             {**other, "image_type": kind, "num_workers": workers},
         )
         for kind in ("PIL", "tensor")
-        for workers in (0, 1, 2)
+        for workers in (0, 1, 2, 8)
+        if workers <= (os.cpu_count() or 1)
     ]
     two_loops = Contender(
         TWO_LOOPS,
