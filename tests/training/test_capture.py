@@ -63,7 +63,9 @@ def test_warm_up_that_fails_half_way_leaves_no_trace(variant_params, train_split
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("variant", ["simple_nn_bn", "adam", "dropout", "resnet20", "speedrun"])
-def test_captured_steps_equal_eager_ones(variant, variant_params, train_split, val_split, normalization) -> None:
+def test_captured_steps_equal_eager_ones(
+    variant, variant_params, train_split, val_split, normalization, capsys
+) -> None:
     params = variant_params(variant, device="cuda", precision="fp32")
     device = prepare(params)
     data = load_data(train_split, val_split, normalization, params, device)
@@ -82,6 +84,7 @@ def test_captured_steps_equal_eager_ones(variant, variant_params, train_split, v
         results.append([*run.model.state_dict().values(), sums])
     for expected, actual in zip(*results, strict=True):
         torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+    assert "no CUDA graph" not in capsys.readouterr().err
 
 
 @pytest.mark.cuda

@@ -13,6 +13,10 @@ from ablation.training.randomness import epoch_plan
 from tests.training.conftest import STATISTICS
 
 CPU = torch.device("cpu")
+CUDA = pytest.param(
+    "cuda",
+    marks=[pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")],
+)
 
 
 def same(a, b) -> bool:
@@ -69,12 +73,13 @@ def test_batch_loss_sd_is_the_spread_of_the_batches_losses(
     assert run.epochs[0].batch_loss_sd == pytest.approx(means.std(correction=0).item(), rel=0.02)
 
 
+@pytest.mark.parametrize("device", ["cpu", CUDA])
 @pytest.mark.parametrize("variant", ["simple_nn_bn", "dropout", "adam", "resnet20", "speedrun"])
 def test_an_interrupted_run_ends_with_the_bits_of_an_uninterrupted_one(
-    variant, variant_params, train_split, val_split, normalization
+    variant, device, variant_params, train_split, val_split, normalization
 ) -> None:
-    params = variant_params(variant, epochs=4)
-    data = load_data(train_split, val_split, normalization, params, CPU)
+    params = variant_params(variant, epochs=4, device=device)
+    data = load_data(train_split, val_split, normalization, params, prepare(params) if device == "cuda" else CPU)
     whole = run_to_end(params, 5, data)
 
     first = new_run(params, 5, data)
@@ -123,7 +128,9 @@ def test_a_seeds_result_does_not_depend_on_what_ran_before(
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("variant", ["simple_nn_bn_swish", "dropout", "adam", "resnet20", "squeezenet", "speedrun"])
-def test_two_runs_on_cuda_have_the_same_bits(variant, variant_params, train_split, val_split, normalization) -> None:
+def test_two_runs_on_cuda_have_the_same_bits(
+    variant, variant_params, train_split, val_split, normalization, capsys
+) -> None:
     params = variant_params(variant, device="cuda", batch_size=32)
     device = prepare(params)
     data = load_data(train_split, val_split, normalization, params, device)
@@ -132,6 +139,7 @@ def test_two_runs_on_cuda_have_the_same_bits(variant, variant_params, train_spli
         for _ in train_epochs(run, params, 0, data):
             pass
     assert same(runs[0].model, runs[1].model)
+    assert "no CUDA graph" not in capsys.readouterr().err
 
 
 def test_a_diverging_run_ends_early_and_keeps_what_was_measured(

@@ -155,7 +155,7 @@ def test_a_seed_has_its_stream_and_state_while_it_is_its_turn(monkeypatch) -> No
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("variant", ["simple_nn_bn_swish", "dropout", "adam", "resnet20", "speedrun"])
 def test_seeds_on_streams_get_the_bits_of_seeds_alone(
-    variant, variant_params, train_split, val_split, normalization
+    variant, variant_params, train_split, val_split, normalization, capsys
 ) -> None:
     """Each has two graphs, of the full and of the last, smaller batch. The generator is left as it was."""
     params = variant_params(variant, device="cuda", epochs=4)
@@ -177,3 +177,4 @@ def test_seeds_on_streams_get_the_bits_of_seeds_alone(
     assert equal(*results)
     assert not equal(results[0][:1], results[0][1:2])
     assert torch.equal(torch.cuda.get_rng_state(device), before)
+    assert "no CUDA graph" not in capsys.readouterr().err

@@ -16,6 +16,7 @@ import yaml
 from ablation.common.errors import InvalidInput
 from ablation.common.settings import read_yaml
 from ablation.data.splits import Normalization, read_split
+from ablation.models.device import choose_device
 from ablation.models.weights import load_weights
 from ablation.training import checkpoint, variant
 from ablation.training.cost import activation_bytes, multiply_adds
@@ -53,6 +54,7 @@ def test_it_leaves_facts_gradients_weights_and_the_last_checkpoint(params: Varia
     metrics = project / "runs/test/metrics/seed-0"
     facts = json.loads((metrics / "run.json").read_text())
     assert (facts["variant"], facts["seed"], facts["epochs"], facts["device"]) == ("test", 0, 2, "cpu")
+    assert (facts["precision"], params.precision) == ("fp32", "tf32")  # which a CPU does not have
     assert facts["parameters"] == 82_030 + 2 * (8 + 16)
     assert facts["multiply_adds"] == multiply_adds(params.model)
     assert facts["activation_bytes"] == activation_bytes(params.model)
@@ -90,13 +92,14 @@ def outcome(project: Path) -> dict[str, bytes]:
 def test_a_finished_seed_is_not_trained_again(
     lr: float, variant_params, project: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    """Under any name, beside other seeds: as after a kill before DVC recorded it, or in another experiment."""
+    """Under any name, beside other seeds, on the device by another name: as after a kill before DVC recorded it."""
     train(variant_params("simple_nn_bn", lr=lr), project)
     first = outcome(project)
     shutil.rmtree(project / "runs")
     capsys.readouterr()
 
-    again = variant_params("simple_nn_bn", lr=lr, seeds=[0, 1], checkpoint_every_epochs=7)
+    device = "auto" if choose_device("auto").type == "cpu" else "cpu"
+    again = variant_params("simple_nn_bn", lr=lr, device=device, seeds=[0, 1], checkpoint_every_epochs=7)
     again = again.model_copy(update={"variant": "other"})
     monkeypatch.setattr(variant, "num_processes", lambda *_: 1)
     train(again, project)
@@ -142,7 +145,8 @@ def test_a_full_gpu_is_one_line_with_what_to_lower(
     with pytest.raises(InvalidInput) as caught:
         train(params, project)
     assert str(caught.value) == (
-        "out of GPU memory with batch_size 16; lower train.batch_size, or end what else uses the GPU"
+        "out of GPU memory with batch_size 16; lower variants.test.batch_size, or train.batch_size where it has none; "
+        "or end what else uses the GPU"
     )
 
 

@@ -27,7 +27,9 @@ def gpu_memory(batch_size: int, setting: str) -> Iterator[None]:
     """Raise InvalidInput where the block runs out of GPU memory; setting: the name of `batch_size` in params.yaml."""
     try:
         yield
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:  # torch's own, CUDA's or a library's
+        if not any(words in str(error) for words in ("out of memory", "ALLOC_FAILED")):
+            raise
         raise InvalidInput(
-            f"out of GPU memory with batch_size {batch_size}; lower {setting}, or end what else uses the GPU"
+            f"out of GPU memory with batch_size {batch_size}; lower {setting}; or end what else uses the GPU"
         ) from None

@@ -29,10 +29,15 @@ def prepare(params: TrainParams) -> torch.device:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not params.deterministic
     warnings.filterwarnings("ignore", message=".*capturable=True.*")  # Adam's, in the steps before a graph's capture
-    tf32 = params.precision == "tf32" and device.type == "cuda"
+    tf32 = precision(params, device) == "tf32"
     torch.backends.cuda.matmul.allow_tf32 = tf32
     torch.backends.cudnn.allow_tf32 = tf32
     return device
+
+
+def precision(params: TrainParams, device: torch.device) -> str:
+    """In which `device` computes: where it has no tf32, that is fp32."""
+    return "fp32" if params.precision == "tf32" and device.type != "cuda" else params.precision
 
 
 def epoch_clock(device: torch.device, num_threads: int) -> Callable[[], float]:

@@ -52,7 +52,9 @@ def captured_step(step: Step, model: nn.Module, optimizer: torch.optim.Optimizer
                 graphs.clear()
                 generator = torch.cuda.default_generators[device.index]
                 generator.graphsafe_set_state(generator.clone_state())
-                print(f"note: no CUDA graph, going on without ({str(error).splitlines()[0]})", file=sys.stderr)
+                cause = error.__context__ or error  # torch ends the capture on it, which fails in turn
+                reason = (str(cause) or repr(cause)).splitlines()[0]
+                print(f"note: no CUDA graph, going on without ({reason})", file=sys.stderr)
         if num_images not in graphs:
             return step(plan)
         graph, static_plan = graphs[num_images]

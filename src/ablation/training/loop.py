@@ -69,6 +69,14 @@ class Run:
     def diverged_epoch(self) -> int | None:
         return self.epochs[-1].number if self.epochs and self.epochs[-1].diverged else None
 
+    def add(self, epoch: Epoch) -> None:
+        """Take the figures of the epoch that was just trained, and its weights where they are the best."""
+        self.epochs.append(epoch)
+        best = self.epochs[self.best_epoch - 1]  # this one, where it is the first
+        if self.best_epoch == 0 or (epoch.val_accuracy > best.val_accuracy and not epoch.diverged):
+            self.best_epoch = epoch.number
+            self.best_weights = {name: t.detach().clone() for name, t in self.model.state_dict().items()}
+
     def finished(self, num_epochs: int) -> bool:
         """Whether it has trained for `num_epochs`, or diverged before."""
         return len(self.epochs) >= num_epochs or self.diverged_epoch is not None
@@ -159,7 +167,7 @@ def train_epochs(
         train_loss, train_accuracy, square = (total / num_images for total in sums.tolist())  # waits for the device
         seconds = clock() - start
         val_loss, val_accuracy = validate(run.model, params, data)
-        run.epochs.append(
+        run.add(
             Epoch(
                 number=number,
                 train_loss=train_loss,
@@ -173,10 +181,6 @@ def train_epochs(
                 gradient_norms=norms.tolist(),
             )
         )
-        best = run.epochs[run.best_epoch - 1]  # this one, where it is the first
-        if run.best_epoch == 0 or (val_accuracy > best.val_accuracy and run.diverged_epoch is None):
-            run.best_epoch = number
-            run.best_weights = {name: t.detach().clone() for name, t in run.model.state_dict().items()}
         yield run.epochs[-1]
 
 

@@ -19,7 +19,7 @@ from ablation.data.splits import Normalization, read_split, read_statistics
 from ablation.models.device import gpu_memory
 from ablation.models.weights import save_weights
 from ablation.training import checkpoint
-from ablation.training.backend import describe, epoch_clock, prepare
+from ablation.training.backend import describe, epoch_clock, precision, prepare
 from ablation.training.cost import activation_bytes, multiply_adds
 from ablation.training.loop import Data, Epoch, Run, load_data, new_run, train_epochs
 from ablation.training.params import VariantParams
@@ -43,12 +43,13 @@ def train_variant(params: VariantParams, splits: Path, output: Path) -> None:
     compiler.start()
     inputs = [splits / name for name in ("train.safetensors", "val.safetensors", "statistics.json")]
     # What is excluded changes nothing of a seed's run.
-    settings = params.model_dump(exclude={"variant", "seeds", "checkpoint_every_epochs"})
+    settings = params.model_dump(exclude={"variant", "seeds", "device", "checkpoint_every_epochs"})
     identity = checkpoint.key({**settings, "on": describe(device)}, [*code, *inputs])
     with checkpoint.claimed(checkpoint.root() / identity) as folder:
         train, val = read_split(inputs[0]), read_split(inputs[1])
         normalization = Normalization.of(read_statistics(inputs[2]), train.images.shape[-1])
-        with gpu_memory(params.batch_size, "train.batch_size"):
+        setting = f"variants.{params.variant}.batch_size, or train.batch_size where it has none"
+        with gpu_memory(params.batch_size, setting):
             data = load_data(train, val, normalization, params, device)
             compiler.join()  # before the fork, which no thread survives
             steps = functools.partial(train_seed, params, data, output, folder)
@@ -139,7 +140,7 @@ def _facts(params: VariantParams, seed: int, run: Run, device: torch.device) -> 
         "best_val_accuracy": best.val_accuracy,
         "diverged_epoch": run.diverged_epoch,
         "device": describe(device),
-        "precision": params.precision,
+        "precision": precision(params, device),
         "num_threads": params.num_threads,
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
     }
