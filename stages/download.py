@@ -7,9 +7,10 @@ from ablation.common.errors import InvalidInput, run
 
 
 def main() -> None:
+    from ablation.common.files import replacing
     from ablation.data.archive import check_md5, open_archive, unpack
     from ablation.data.params import DownloadParams
-    from ablation.data.records import read_test, read_train, replacing
+    from ablation.data.records import read_test, read_train
 
     if sys.argv[1:]:
         raise InvalidInput(f"stages/download.py takes no arguments, got {' '.join(sys.argv[1:])}; params.yaml has all")

@@ -9,9 +9,9 @@ from ablation.common.errors import InvalidInput, run
 def main() -> None:
     import torch
 
-    from ablation.common.files import write_file
+    from ablation.common.files import replacing, write_file
     from ablation.data.params import NormalizeParams
-    from ablation.data.records import read_classes, read_test, read_train, replacing
+    from ablation.data.records import read_classes, read_test, read_train
     from ablation.data.samples import draw_samples
     from ablation.data.splits import Statistics, write_split, write_statistics
     from ablation.data.stratify import channel_statistics, check_classes, split_indices

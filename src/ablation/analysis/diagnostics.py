@@ -46,7 +46,7 @@ def of_gradients(gradients: dict[str, Any]) -> dict[str, float]:
 
 
 def of_network(inside: dict[str, Any]) -> dict[str, float]:
-    """One seed's entry of diagnostics.json; NaN where it has none: no batch norm, or a run that diverged."""
+    """One seed's entry of diagnostics.json; NaN where it has none: no batch norm, or no finite weights."""
     means = inside["batch_norm"] or {"normalized": None, "output": None}
     values = {
         "dead_units": inside["dead_units"],

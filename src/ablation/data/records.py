@@ -3,9 +3,6 @@
 A record is one label byte (0..9) and 3,072 pixel bytes: 32 x 32 of red, then of green, then of blue.
 """
 
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -77,25 +74,6 @@ def write_records(path: Path, images: NDArray[np.uint8], labels: NDArray[np.uint
 
 def write_classes(path: Path, classes: list[str]) -> None:
     write_text(path, "\n".join(classes) + "\n")
-
-
-@contextmanager
-def replacing(folder: Path) -> Iterator[Path]:
-    """A new empty folder that takes the place of `folder` when the block ends well, and is removed when it fails.
-
-    What a killed process left of an earlier one is removed first.
-    """
-    partial = folder.with_name(f".{folder.name}.partial")
-    try:
-        if partial.exists():
-            shutil.rmtree(partial)
-        partial.mkdir(parents=True)
-        yield partial
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.replace(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _read(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -16,8 +16,8 @@ def confident_mistakes(predictions: pd.DataFrame, images: Tensor, classes: list[
     """The most confident first, of all seeds; an image once, with its highest confidence. Ties go by index, then seed.
 
     `predictions`: rows of `predictions_table` of the split that has `images`, uint8 [N, 3, 32, 32]. Each entry has
-    index, seed, label, prediction, confidence and jpeg, the image in base64. A diverged run has no confidence, so
-    none of its mistakes is here.
+    index, seed, label, prediction, confidence and jpeg, the image in base64. A prediction without confidence, of
+    weights that are not finite, is not here.
     """
     wrong = predictions[predictions["label"] != predictions["prediction"]].dropna(subset="confidence")
     ranked = wrong.sort_values(["confidence", "index", "seed"], ascending=[False, True, True])

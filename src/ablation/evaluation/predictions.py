@@ -23,7 +23,8 @@ def predict(model: nn.Module, images: Tensor, statistics: Statistics, batch_size
 def predictions_table(seed: int, split: str, labels: Tensor, logits: Tensor) -> pd.DataFrame:
     """One row per image, classes as numbers; confidence is the softmax of the prediction.
 
-    The logits of a run that diverged are NaN: its prediction is the first class that is, and has no confidence.
+    Weights that are not finite (of a run that diverged in its first epoch) give NaN logits: the prediction is the first
+    class that is, and has no confidence.
     """
     predictions = logits.argmax(1)  # takes NaN for the largest
     confidence = logits.double().softmax(1).gather(1, predictions[:, None])[:, 0]
