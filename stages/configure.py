@@ -2,17 +2,14 @@
 
 import contextlib
 import os
-import sys
 from pathlib import Path
 
-from ablation.common.errors import InvalidInput, run
+from ablation.common.errors import run
 
 
 def main() -> None:
     from ablation.configuration.study import check_devices, equal_settings, resolve, write_configs
 
-    if sys.argv[1:]:
-        raise InvalidInput(f"stages/configure.py takes no arguments, got {' '.join(sys.argv[1:])}; params.yaml has all")
     # git compares whole seconds and lengths: it can miss what -S wrote right after its look, until the file is touched.
     with contextlib.suppress(OSError):
         os.utime("params.yaml")

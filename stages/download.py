@@ -1,9 +1,8 @@
 """Stage download: the CIFAR-10 binary archive, or scikit-learn's handwritten digits -> data/raw."""
 
-import sys
 from pathlib import Path
 
-from ablation.common.errors import InvalidInput, run
+from ablation.common.errors import run
 
 
 def main() -> None:
@@ -12,8 +11,6 @@ def main() -> None:
     from ablation.data.params import DownloadParams
     from ablation.data.records import read_test, read_train
 
-    if sys.argv[1:]:
-        raise InvalidInput(f"stages/download.py takes no arguments, got {' '.join(sys.argv[1:])}; params.yaml has all")
     params = DownloadParams.read("configs/download.yaml")
     raw = Path("data/raw")
     with replacing(raw) as folder:

@@ -1,20 +1,17 @@
 """Stage evaluate: a variant's weights -> metrics, predictions, confusion. Nothing else reads the split test."""
 
-import sys
 from pathlib import Path
 
-from ablation.common.errors import InvalidInput, run
+from ablation.common.errors import run
 
 
-def main() -> None:
+def main(variant: str) -> None:
     from ablation.data.splits import read_split, read_statistics
     from ablation.evaluation.evaluate import evaluate_variant
     from ablation.evaluation.params import EvaluateParams
     from ablation.models.weights import find_weights
 
-    if len(sys.argv) != 2:
-        raise InvalidInput("usage: python stages/evaluate.py VARIANT")
-    folder, data = Path("runs", sys.argv[1]), Path("data/splits")
+    folder, data = Path("runs", variant), Path("data/splits")
     weights = find_weights(folder / "weights")
     params = EvaluateParams.read("configs/evaluate.yaml")
     statistics = read_statistics(data / "statistics.json")
@@ -23,4 +20,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, "VARIANT")

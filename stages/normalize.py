@@ -1,9 +1,8 @@
 """Stage normalize: data/raw -> data/splits (train, val, test and the train images' statistics), data/samples.png."""
 
-import sys
 from pathlib import Path
 
-from ablation.common.errors import InvalidInput, run
+from ablation.common.errors import run
 
 
 def main() -> None:
@@ -16,8 +15,6 @@ def main() -> None:
     from ablation.data.splits import Statistics, write_split, write_statistics
     from ablation.data.stratify import channel_statistics, check_classes, split_indices
 
-    if sys.argv[1:]:
-        raise InvalidInput(f"stages/normalize.py takes no arguments, got {' '.join(sys.argv[1:])}; params.yaml has all")
     params = NormalizeParams.read("configs/normalize.yaml")
     raw, splits = Path("data/raw"), Path("data/splits")
     classes = read_classes(raw)

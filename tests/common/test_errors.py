@@ -12,6 +12,11 @@ from ablation.common.errors import InvalidInput, run
 PROJECT = Path(__file__).parents[2]
 
 
+@pytest.fixture(autouse=True)
+def _started_alone(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["stages/a.py"])
+
+
 def raising(error: BaseException):
     def stage():
         raise error
@@ -50,7 +55,7 @@ def test_what_is_our_own_mistake_keeps_its_traceback(error):
 )
 def test_ctrl_c_says_how_to_go_on(capsys, resumable, what):
     with pytest.raises(SystemExit) as ended:
-        run(raising(KeyboardInterrupt()), resumable)
+        run(raising(KeyboardInterrupt()), resumable=resumable)
     assert ended.value.code == 130
     assert capsys.readouterr() == ("", f"\ninterrupted: the same command {what}; finished stages are kept\n")
 
@@ -59,6 +64,26 @@ def test_a_stage_that_ends_well_exits_with_nothing():
     calls = []
     run(lambda: calls.append("ran"))
     assert calls == ["ran"]
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ([], "error: usage: python stages/a.py VARIANT"),
+        (["a", "b"], "error: usage: python stages/a.py VARIANT"),
+        (["a"], None),
+    ],
+)
+def test_a_stage_gets_the_arguments_it_names(given, line, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/project/stages/a.py", *given])
+    calls = []
+    if line is None:
+        run(calls.append, "VARIANT")
+    else:
+        with pytest.raises(SystemExit) as ended:
+            run(calls.append, "VARIANT")
+        assert ended.value.code == line
+    assert calls == ([] if line else ["a"])
 
 
 def test_a_stage_whose_script_changed_while_it_ran_fails(tmp_path):

@@ -175,7 +175,7 @@ DATA = [
     ),
     ({"data.split_seed": -1}, "data.split_seed: -1 must be greater than or equal to 0"),
     ({"data.url": ""}, "data.url: '' must have at least 1 character"),
-    ({"data.md5": "C32A"} | JPEG, "data.md5: 'C32A' must match pattern '^[0-9a-f]{32}$'"),
+    ({"data.md5": "C32A"} | JPEG, "data.md5: 'C32A' must match pattern '^[0-9a-fA-F]{32}$'"),
     ({"data.label": "CIFAR 10"}, "data.label: 'CIFAR 10' must match pattern '^[A-Za-z0-9][A-Za-z0-9._-]*$'"),
 ]
 

@@ -12,11 +12,13 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import yaml
 
 MOST_LINES = 45  # of output before a kill: they come from every stage, most of them from training
 LONGEST_SECONDS = 0.5  # from a line to the kill
-BY_THE_CLOCK = ("/timing/", "results/figures", "results/ablation", "results/report")  # differ from run to run
+BY_THE_CLOCK = ("/timing/", "results/figures", "results/ablation.", "results/report.html")  # differ from run to run
+CLOCK_COLUMNS = ["seconds", "images_per_second"]
 # What DVC says of its own records, which it does not write atomically
 DVC_CORRUPTED = {"Unable to read RWLock-file": ".dvc/tmp/rwlock", "'./dvc.lock' ": "dvc.lock"}
 
@@ -64,7 +66,9 @@ class Project:
         """Every file of the runs and their aggregate that has to be the same on every run."""
         files = [path for part in ("runs", "results") for path in (self.folder / part).rglob("*") if path.is_file()]
         names = {str(path.relative_to(self.folder)): path for path in files}
-        return {n: path.read_bytes() for n, path in names.items() if not any(part in n for part in BY_THE_CLOCK)}
+        same = {n: path.read_bytes() for n, path in names.items() if not any(part in n for part in BY_THE_CLOCK)}
+        table = pd.read_csv(self.folder / "results/ablation.csv", dtype=str).drop(columns=CLOCK_COLUMNS)
+        return same | {"results/ablation.csv": table.to_csv(index=False).encode()}
 
     def start_over(self) -> None:
         """Forget all runs and DVC's record of them; the data stay."""

@@ -136,11 +136,12 @@ class Interrupt:
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process started in the background ignores
 sys.meta_path.insert(0, Interrupt())
-runpy.run_path(sys.argv[1], run_name="__main__")
+sys.argv.pop(0)
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
     script = PROJECT / "stages" / f"{stage}.py"
     ended = subprocess.run(
-        [sys.executable, "-c", code, script],
+        [sys.executable, "-c", code, script, *(["simple_nn"] if stage in ("train", "evaluate") else [])],
         cwd=tmp_path,
         env={"PYTHONPATH": str(PROJECT / "src")},
         capture_output=True,

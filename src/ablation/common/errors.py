@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from ablation.common.sources import digests, loaded
 
@@ -13,15 +14,21 @@ class InvalidInput(ValueError):  # noqa: N818 - it is the input that is wrong
     """Input that the user has to change: says what, where, and what is allowed, in one line."""
 
 
-def run(stage: Callable[[], None], resumable: bool = False) -> None:
-    """Call `stage` and make sure that its code is still what ran; ends as `in_one_line` does.
+def run(stage: Callable[..., None], *arguments: str, resumable: bool = False) -> None:
+    """Call `stage` with the script's arguments and make sure that its code is still what ran; ends as `in_one_line`.
 
-    `stage` imports what it needs itself: that takes seconds, in which code may change and Ctrl-C be pressed.
+    arguments: their names. `stage` imports what it needs itself: that takes seconds, in which code may change and
+    Ctrl-C be pressed.
     """
 
     def checked() -> None:
+        script, given = f"stages/{Path(sys.argv[0]).name}", sys.argv[1:]
+        if given and not arguments:
+            raise InvalidInput(f"{script} takes no arguments, got {' '.join(given)}; params.yaml has all")
+        if len(given) != len(arguments):
+            raise InvalidInput(f"usage: python {script} {' '.join(arguments)}")
         before = digests()
-        stage()
+        stage(*given)
         after = digests()
         for path in loaded():
             if after.get(path) != before.get(path):  # DVC would record the new code

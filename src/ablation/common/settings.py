@@ -54,7 +54,8 @@ def read_yaml(path: Path | str) -> Any:
     try:
         return yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
-        raise InvalidInput(f"{path}: no such file") from None
+        hint = "; the stage configure writes it" if Path(path).parts[0] == "configs" else ""
+        raise InvalidInput(f"{path}: no such file{hint}") from None
     except UnicodeDecodeError:
         raise InvalidInput(f"{path}: not UTF-8 text") from None
     except yaml.MarkedYAMLError as error:

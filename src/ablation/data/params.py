@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from ablation.common.settings import Settings
 
@@ -16,7 +16,7 @@ class DownloadParams(Settings):
 
     source: Literal["cifar10", "digits"]
     url: Annotated[str, Field(min_length=1)]  # http(s):, file:, or a plain path
-    md5: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+    md5: Annotated[str, Field(pattern="^[0-9a-fA-F]{32}$"), AfterValidator(str.lower)]
 
 
 class NormalizeParams(Settings):

@@ -6,6 +6,8 @@ from pydantic import Field
 
 from ablation.common.settings import Settings
 
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+
 
 class SimpleNNParams(Settings):
     name: Literal["simple_nn"]

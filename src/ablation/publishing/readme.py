@@ -16,7 +16,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ablation.analysis.comparisons import Comparison
-from ablation.common.errors import InvalidInput, run
+from ablation.common.errors import InvalidInput, in_one_line
 from ablation.common.files import read_json, write_bytes, write_file, write_text
 from ablation.reporting import comparison_tables, forest, provenance, style, tables
 
@@ -175,4 +175,4 @@ def _read(path: Path) -> bytes:
 
 
 if __name__ == "__main__":
-    run(main)
+    in_one_line(main)

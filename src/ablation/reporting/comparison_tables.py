@@ -22,9 +22,9 @@ from ablation.reporting.provenance import change_text, changes
 from ablation.reporting.tables import text_table
 
 LEGEND = """
-Effect: difference from the baseline or, where the study reports a figure of the variant alone, from that figure (where
-it sets a bound, the figure itself), with its 95 % confidence interval over n seeds; in percentage points or the unit
-named. p: after Holm's correction over the comparisons of its family.
+Effect: difference from the baseline or, of a variant alone, from the figure reported (where a bound is claimed, the
+value itself), with its 95 % confidence interval over n seeds; in percentage points or the unit named. p: after Holm's
+correction over the comparisons of its family.
 """
 
 

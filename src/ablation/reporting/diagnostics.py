@@ -7,8 +7,8 @@ import pandas as pd
 
 from ablation.analysis.diagnostics import CONVERGED, LEVELS
 from ablation.analysis.layers import Layers
-from ablation.reporting.explorers import WHOLE, of_chosen
-from ablation.reporting.style import finish
+from ablation.reporting.explorers import of_chosen
+from ablation.reporting.style import WHOLE, finish
 from ablation.reporting.tables import data_name
 
 NEVER = 1e9  # where a variant that never got there is sorted

@@ -7,10 +7,9 @@ import pandas as pd
 
 from ablation.analysis.classes import Classes
 from ablation.reporting.figures import FEW_EPOCHS, curve_lines
-from ablation.reporting.style import COLORS, CROSS, DASHES, ONE_SEED, by_split, finish, max_seeds, num_seeds
+from ablation.reporting.style import COLORS, CROSS, DASHES, ONE_SEED, WHOLE, by_split, finish, max_seeds, num_seeds
 from ablation.reporting.tables import data_name
 
-WHOLE = "datum.value % 1 ? '' : datum.value"
 SHOWN = ["#0072b2", "#d55e00"]  # the first and the second variant chosen
 COLUMNS = "(height < 300 ? 6 : height < 450 ? 4 : 3)"  # of images: the page's style makes the chart high where narrow
 

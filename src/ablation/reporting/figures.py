@@ -18,6 +18,7 @@ from ablation.reporting.style import (
     FAINT,
     ONE_SEED,
     SHAPES,
+    WHOLE,
     by_split,
     finish,
     max_seeds,
@@ -161,7 +162,7 @@ def _curve_panel(lines: pd.DataFrame) -> Any:
         "scale": alt.Scale(domain=[0, float(pd.concat([lines["accuracy"], lines["high"]]).max())], nice=True),
         "axis": alt.Axis(format="%", tickCount=5),
     }
-    epochs = alt.Axis(tickCount=4, grid=False, labelExpr="datum.value % 1 ? '' : datum.value")
+    epochs = alt.Axis(tickCount=4, grid=False, labelExpr=WHOLE)
     base = alt.Chart(lines).encode(
         x=alt.X("epoch:Q", title=None, scale=alt.Scale(zero=True), axis=epochs),
         y=alt.Y("accuracy:Q", **accuracy),

@@ -22,6 +22,7 @@ VERDICTS = ["supported", "contradicted", "undecided"]
 VERDICT_COLORS = ["#0072b2", "#d55e00", "#767676"]
 VERDICT_SHAPES = ["circle", "diamond", "square"]
 FAINT = "#999"
+WHOLE = "datum.value % 1 ? '' : datum.value"  # labels of an axis of whole numbers
 CROSS: dict[str, Any] = {"shape": "M-1,-1L1,1M1,-1L-1,1", "size": 40, "filled": False, "strokeWidth": 2, "opacity": 1}
 ONE_SEED: dict[str, Any] = {"filled": True, "size": 12, "opacity": 0.45}
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from ablation.common.settings import Settings
-from ablation.models.params import ModelParams
+from ablation.models.params import Device, ModelParams
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -72,7 +72,7 @@ class TrainParams(Settings):
     epochs: Annotated[int, Field(gt=0)]
     precision: Literal["fp32", "tf32", "bf16"]
     compile: bool
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+    device: Device
     num_threads: Annotated[int, Field(gt=0, le=256)]  # CPU threads of one seed
     deterministic: bool
     checkpoint_every_epochs: Annotated[int, Field(gt=0)]
