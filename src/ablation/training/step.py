@@ -67,6 +67,8 @@ def compiled(model: nn.Module, params: TrainParams) -> Callable[[Tensor], Tensor
     """
     if not params.compile:
         return model
+    # Else the backward is compiled, and fails, at its first call.
+    torch._functorch.config.force_non_lazy_backward_lowering = True
     network = torch.compile(model, dynamic=False)
     failed = False
 
