@@ -89,7 +89,7 @@ def test_the_file_has_a_row_for_every_comparison_declared(params: ReportParams, 
     assert (claimed["skip_connections"], claimed["resnet20"]) == ("higher", "90.70 ± 1.00 %")
     settings = dict(zip(table["name"], table["settings"], strict=True))
     assert (settings["l2_too_strong"], settings["lr_1e-0"]) == ("weight_decay: 0.0001 → 0.0", "")
-    assert settings["skip_connections"].startswith("model.name: simple_nn → resnet20; ")
+    assert settings["skip_connections"] == "model.name: simple_nn → resnet20"
     last = table.iloc[-1]
     assert (last["variant"], last["claim"], last["note"]) == (
         *("simple_nn_bn_swish", "higher", "simple_nn_bn_swish is not in the study"),

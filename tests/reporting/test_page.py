@@ -156,7 +156,7 @@ def test_every_comparison_has_a_row_with_its_verdict_or_its_reason(html: str) ->
 
     answers = [row[6].partition(" ")[2] for row in rows]
     assert answers == [row[-1] for row in COMPARISONS.values()][:-1]
-    assert rows[0][0].startswith("Title of skip_connectionsmodel.name: simple_nn → resnet20; ")
+    assert rows[0][0] == "Title of skip_connectionsmodel.name: simple_nn → resnet20"
     assert rows[0][1:6] == ["higher", "91.00 against 62.00", "+29.00 [+26.52, +31.48]", "0.0004", "3"]
     assert rows[1][0] == "Title of l2_too_strongweight_decay: 0.0001 → 0.0"
     assert "<li>Title of swish: simple_nn_bn_swish is not in the study</li>" in html

@@ -100,10 +100,14 @@ def p_text(p: float | None) -> str:
 
 
 def settings_text(params: ComparisonParams, variants: Mapping[str, Mapping[str, Any]]) -> str:
-    """In which settings the variant differs from its baseline: "augmentation: none → crop_flip"."""
+    """In which settings the variant differs from its baseline: "augmentation: none → crop_flip".
+
+    Without those that only one of the two has, since another name (of a network, an optimiser) has them.
+    """
     if params.baseline is None or not {params.variant, params.baseline} <= set(variants):
         return ""
-    return "; ".join(map(change_text, changes(variants[params.baseline], variants[params.variant])))
+    found = changes(variants[params.baseline], variants[params.variant])
+    return "; ".join(change_text(change) for change in found if {"default", "value"} <= set(change))
 
 
 def tidy(compared: Comparisons, params: ReportParams) -> pd.DataFrame:

@@ -169,7 +169,7 @@ images: difference in test accuracy of these very networks, with a 95 % interval
 <td class="number" data-order="{{ row.effect_order }}">{{ row.effect }}</td>
 <td class="number" data-order="{{ row.p_order }}">{{ row.p }}</td>
 <td class="number">{{ row.n }}</td><td>{{ verdict(row.answer) }}</td><td class="number">{{ row.detectable }}</td>
-<td class="number">{{ row.images }}</td></tr>
+<td class="number measured">{{ row.images }}</td></tr>
 {%- endfor %}
 </tbody>
 </table>
