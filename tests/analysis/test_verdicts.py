@@ -98,7 +98,8 @@ def test_alone_a_claim_is_decided_where_the_interval_lies_within_its_range_or_wi
 
 
 def test_a_difference_on_the_bound_is_undecided() -> None:
-    difference = Difference(np.array([0.0]), np.array([1e-6]), np.array([4.0]))
+    one = np.array([1.0])
+    difference = Difference(0 * one, 1e-6 * one, 4 * one, 5**0.5 * 1e-6 * one, one)
 
     decisions = decide(difference, np.array([0.0]), INFINITY)
     assert decisions.verdicts == ["undecided"]
@@ -108,7 +109,7 @@ def test_a_difference_on_the_bound_is_undecided() -> None:
 def test_holms_correction_is_over_the_family() -> None:
     p = np.array([0.04, 0.001, 0.03, 0.012])
     t = stats.t.isf(p / 2, 4)
-    family = Difference(t * np.array([1, 1, -1, -1]), np.ones(4), np.full(4, 4.0))
+    family = Difference(t * np.array([1, 1, -1, -1]), np.ones(4), np.full(4, 4.0), np.full(4, 5**0.5), np.ones(4))
 
     decisions = decide(family, np.zeros(4), np.full(4, math.inf))
 
@@ -164,28 +165,33 @@ def test_the_detectable_distance_is_found_with_80_percent_power(num_seeds: int, 
 @pytest.mark.parametrize("level", [0.05, 0.0125])
 def test_the_seeds_needed_are_those_of_statsmodels(effect: float, level: float) -> None:
     spread = 0.006
-    needed = seeds_needed([effect * spread], spread / math.sqrt(3), 2.0, 3, level)
+    needed = seeds_needed([effect * spread], spread, 1.0, 3, level)
 
     assert needed == math.ceil(TTestPower().solve_power(effect_size=effect, alpha=level, power=POWER))
 
 
-def test_the_seeds_needed_by_welch_find_the_difference_with_80_percent_power() -> None:
-    num_seeds, sds, distance = 3, np.array([0.004, 0.012]), 0.01
-    squared = sds**2 / num_seeds
-    df = squared.sum() ** 2 / (squared**2 / (num_seeds - 1)).sum()
-    needed = seeds_needed([distance], math.sqrt(squared.sum()), df, num_seeds, 0.05)
+@pytest.mark.parametrize("other_seeds", [3, 20])
+def test_the_seeds_needed_by_welch_find_the_difference_with_80_percent_power(other_seeds: int) -> None:
+    """Of both variants, however many the other one had already."""
+    sds, distance, rng = np.array([0.004, 0.012]), 0.01, np.random.default_rng(0)
+    samples = [rng.normal(0, 1, n) for n in (3, other_seeds)]
+    samples = [sd * (of - of.mean()) / of.std(ddof=1) for sd, of in zip(sds, samples, strict=True)]  # of exactly `sds`
+    difference = welch(*samples, 0.0)
+    assert difference.spread == pytest.approx(math.hypot(*sds))
+    needed = seeds_needed([distance], float(difference.spread), float(difference.df_per_seed), 3, 0.05)
     assert needed is not None
 
-    rng = np.random.default_rng(0)
     variant, baseline = (rng.normal(0, sd, (4000, needed)) for sd in sds)
-    found = stats.ttest_ind(variant + distance, baseline, axis=1, equal_var=False).pvalue < 0.05
-    assert found.mean() == pytest.approx(POWER, abs=0.06)  # whole seeds: up to one too many
+    found = stats.ttest_ind(variant + distance, baseline, axis=1, equal_var=False)
+    assert (found.pvalue < 0.05).mean() == pytest.approx(POWER, abs=0.06)  # whole seeds: up to one too many
+    if other_seeds == 3:
+        assert difference.df == pytest.approx(2 * difference.df_per_seed)
 
 
 @pytest.mark.parametrize("truth, spread", [(0.0, 0.01), (0.0, 0.015), (0.001, 0.01), (0.005, 0.01)])
 def test_the_seeds_needed_find_a_difference_within_its_range_four_times_in_five(truth: float, spread: float) -> None:
     low, high = -0.01, 0.01
-    needed = seeds_needed(distances_to_clear(truth, low, high), spread / math.sqrt(3), 2.0, 3, 0.05)
+    needed = seeds_needed(distances_to_clear(truth, low, high), spread, 1.0, 3, 0.05)
     assert needed is not None
 
     def found(num_seeds: int) -> float:
@@ -204,9 +210,9 @@ def test_the_bounds_that_decide_are_all_from_within_and_the_nearest_from_without
 
 
 def test_seeds_needed_are_more_than_there_were_and_end_at_the_most() -> None:
-    assert seeds_needed([1.0], 1e-9, 4.0, 5, 0.05) == 6
-    assert seeds_needed([1e-6], 0.01, 4.0, 5, 0.05) is None
-    assert seeds_needed([0.0], 0.01, 4.0, 5, 0.05) is None
+    assert seeds_needed([1.0], 1e-9, 1.0, 5, 0.05) == 6
+    assert seeds_needed([1e-6], 0.01, 1.0, 5, 0.05) is None
+    assert seeds_needed([0.0], 0.01, 1.0, 5, 0.05) is None
 
 
 def test_power_is_one_where_statsmodels_loses_it() -> None:

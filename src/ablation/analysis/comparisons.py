@@ -227,7 +227,8 @@ def _decided(
         needed = None
         if decisions.verdicts[i] == "undecided":
             distances = verdicts.distances_to_clear(float(together.mean[i]), *ranges[i])
-            needed = verdicts.seeds_needed(distances, error, df, num_seeds, next_level)
+            spread, df_per_seed = float(together.spread[i]), float(together.df_per_seed[i])
+            needed = verdicts.seeds_needed(distances, spread, df_per_seed, num_seeds, next_level)
         decided[name] = dataclasses.replace(
             row,
             low=float(interval_lows[i]),

@@ -21,6 +21,8 @@ class Difference(NamedTuple):
     mean: FloatArray
     standard_error: FloatArray
     df: FloatArray  # degrees of freedom of Student's t
+    spread: FloatArray  # standard deviation of the difference between one seed of each: over sqrt(n) for n of each
+    df_per_seed: FloatArray  # degrees of freedom with n seeds of each, over n - 1
 
     def interval(self) -> tuple[FloatArray, FloatArray]:
         """The 95 % confidence interval."""
@@ -41,7 +43,8 @@ def paired(differences: FloatArray, resolution: float) -> Difference:
     num_seeds = differences.shape[-1]
     spread = np.maximum(np.std(differences, axis=-1, ddof=1), resolution)
     df = np.full(spread.shape, num_seeds - 1.0)
-    return Difference(np.mean(differences, axis=-1), spread / np.sqrt(num_seeds), df)
+    mean, one = np.mean(differences, axis=-1), np.ones(spread.shape)
+    return Difference(mean, spread / np.sqrt(num_seeds), df, spread, one)
 
 
 def welch(variant: FloatArray, baseline: FloatArray, resolution: float) -> Difference:
@@ -50,13 +53,18 @@ def welch(variant: FloatArray, baseline: FloatArray, resolution: float) -> Diffe
     For variants that were not trained with the same seeds. Variances differ (a network close to divergence spreads ten
     times as wide), so they are not pooled. With two seeds each it covers 97 to 98 %. `resolution` as for `paired`.
     """
-    squared = []  # standard errors
-    for values in (variant, baseline):
-        spread = np.maximum(np.std(values, axis=-1, ddof=1), resolution)
-        squared.append(spread**2 / values.shape[-1])
-    first, second = squared
-    df = (first + second) ** 2 / (first**2 / (variant.shape[-1] - 1) + second**2 / (baseline.shape[-1] - 1))
-    return Difference(np.mean(variant, axis=-1) - np.mean(baseline, axis=-1), np.sqrt(first + second), df)
+
+    def squared(first: FloatArray, second: FloatArray, n1: int, n2: int) -> tuple[FloatArray, FloatArray]:
+        """The squared standard error of n1 and n2 seeds with these variances, and its degrees of freedom."""
+        error = first / n1 + second / n2
+        return error, error**2 / ((first / n1) ** 2 / (n1 - 1) + (second / n2) ** 2 / (n2 - 1))
+
+    groups = (variant, baseline)
+    first, second = (np.maximum(np.std(values, axis=-1, ddof=1), resolution) ** 2 for values in groups)
+    error, df = squared(first, second, variant.shape[-1], baseline.shape[-1])
+    _, df_of_two = squared(first, second, 2, 2)
+    mean = np.mean(variant, axis=-1) - np.mean(baseline, axis=-1)
+    return Difference(mean, np.sqrt(error), df, np.sqrt(first + second), df_of_two)
 
 
 def mean_interval(values: FloatArray, resolution: float) -> tuple[float, float] | None:

@@ -110,14 +110,15 @@ def detectable_distance(standard_error: float, df: float, level: float) -> float
     return standard_error * math.exp(brentq(excess, math.log(1e-2), math.log(1e6)))
 
 
-def seeds_needed(distances: list[float], standard_error: float, df: float, num_seeds: int, level: float) -> int | None:
+def seeds_needed(distances: list[float], spread: float, df_per_seed: float, num_seeds: int, level: float) -> int | None:
     """Seeds of each variant that find all of `distances` with 80 % power, above `num_seeds`; None above 1,000.
 
-    The chance to miss two bounds is at most the sum of the chances to miss each (Bonferroni).
+    spread, df_per_seed: as in `Difference`. The chance to miss one of two bounds is at most the sum of the chances to
+    miss each (Bonferroni).
     """
-    planned = np.arange(num_seeds + 1, MAX_SEEDS + 1)
-    dfs = df * (planned - 1) / (num_seeds - 1)
-    noncentralities = [distance / standard_error * np.sqrt(planned / num_seeds) for distance in distances]
+    planned = np.arange(num_seeds + 1, MAX_SEEDS + 1, dtype=np.float64)
+    dfs = df_per_seed * (planned - 1)
+    noncentralities = [distance / spread * np.sqrt(planned) for distance in distances]
     missed = np.sum([1 - power(noncentrality, dfs, level) for noncentrality in noncentralities], axis=0)
     enough = missed <= 1 - POWER
     return int(planned[np.argmax(enough)]) if np.any(enough) else None
