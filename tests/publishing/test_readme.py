@@ -28,6 +28,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("GIT_CEILING_DIRECTORIES", str(folder.parent))
+        patch.setattr(sys, "argv", ["stages/aggregate.py"])
         runpy.run_path(str(ROOT / "stages/aggregate.py"), run_name="__main__")
     return folder
 

@@ -3,6 +3,7 @@
 import json
 import runpy
 import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -19,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["stages/aggregate.py"])
     return tmp_path
 
 
