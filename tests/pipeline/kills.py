@@ -21,6 +21,7 @@ BY_THE_CLOCK = ("/timing/", "results/figures", "results/ablation.", "results/rep
 CLOCK_COLUMNS = ["seconds", "images_per_second"]
 # What DVC says of its own records, which it does not write atomically
 DVC_CORRUPTED = {"Unable to read RWLock-file": ".dvc/tmp/rwlock", "'./dvc.lock' ": "dvc.lock"}
+EMPTY_ENTRY = "join() argument must be str"  # of its cache of runs, in which every folder has a file
 
 
 class Project:
@@ -56,6 +57,10 @@ class Project:
             if message in output:
                 (self.folder / record).unlink()  # as the README says
                 return self.repro(kill_after_lines, and_seconds)
+        if EMPTY_ENTRY in output:
+            command = ["find", ".dvc/cache/runs", "-type", "d", "-empty", "-delete"]  # as the README says
+            subprocess.run(command, cwd=self.folder, check=True)
+            return self.repro(kill_after_lines, and_seconds)
         raise RuntimeError(output)
 
     def resumed(self) -> int:

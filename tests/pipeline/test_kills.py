@@ -27,6 +27,24 @@ def test_where_a_kill_broke_dvcs_own_record_its_removal_loses_nothing(project, e
         assert " epoch " not in clone.log.read_text()  # all from the cache
 
 
+def test_where_a_kill_left_an_empty_entry_in_dvcs_cache_of_runs_its_removal_loses_nothing(
+    project, environment, monkeypatch
+):
+    clone = kills.Project(project, environment)
+    assert clone.repro()
+    outcome = clone.outcome()
+    (project / "dvc.lock").unlink()
+    for entry in (project / ".dvc/cache/runs").glob("*/*/*"):
+        entry.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(kills, "EMPTY_ENTRY", "nothing is removed yet")
+        with pytest.raises(RuntimeError, match=re.escape("join() argument must be str")):
+            clone.repro()
+    assert clone.repro()
+    assert clone.outcome() == outcome
+    assert " epoch " not in clone.log.read_text()  # all from checkpoints
+
+
 def test_a_run_killed_again_and_again_ends_with_the_bytes_of_an_undisturbed_one(project, environment):
     params = yaml.safe_load((project / "params.yaml").read_text())
     params |= {"study": ["dropout"], "seeds": [0, 1]}
