@@ -1,24 +1,18 @@
-"""A study with known answers, compared; and what of params.yaml is compared where variants are left out."""
+"""A study with known answers, compared."""
 
-import itertools
 import json
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from scipy import stats
 from statsmodels.stats.power import TTestPower
 
 from ablation.analysis.comparisons import Comparison, compare
 from ablation.analysis.params import ComparisonParams
-from ablation.common.settings import read_yaml
-from ablation.configuration.study import resolve
 
-PARAMS = Path(__file__).parents[2] / "params.yaml"
 BASELINE = [0.700, 0.704, 0.698, 0.703, 0.701]
 VAL = {  # variant -> val accuracy by seed
     "baseline": BASELINE,
@@ -272,44 +266,6 @@ def test_rows_are_json_without_nan(rows: dict[str, Comparison]) -> None:
     assert json.loads(json.dumps(records, allow_nan=False)) == records
     table = pd.DataFrame(records)
     assert table["answer"].tolist() == [row.answer for row in rows.values()]
-
-
-def test_the_studys_comparisons_are_declared() -> None:
-    declared = resolve(str(PARAMS))[0].aggregate.comparisons
-
-    figures = {(c.variant, c.claim.value) for c in declared.values() if c.claim.name == "number"}
-    assert figures == {
-        ("simple_nn_bn_lr_1e-1", 0.1632),
-        ("simple_nn", 2.2998),
-        ("simple_nn", 0.60),
-        ("resnet20", 0.9070),
-        ("lr_1e-0", 0.1028),
-        ("simple_nn_bn_swish", 0.7322),
-        ("lr_5e-3", 0.7322),
-        ("l2_1e-3", 0.7262),
-        ("simple_nn_bn_swish", 0.7334),
-        ("l2_1e-5", 0.7334),
-        ("l2_0", 0.7334),
-    }
-    pairs = [(c.variant, c.baseline, c.metric, c.claim.name) for c in declared.values()]
-    assert ("simple_nn_aug", "simple_nn", "val_accuracy", "higher") in pairs
-    assert ("simple_nn_bn_swish", "simple_nn_bn", "val_accuracy", "higher") in pairs
-    assert ("l2_1e-2", "l2_1e-3", "val_accuracy", "lower") in pairs
-    assert all(a != b for a, b in itertools.combinations(declared.values(), 2))
-
-
-def test_a_comparison_outside_the_study_is_no_error(tmp_path: Path) -> None:
-    values = read_yaml(PARAMS)
-    values["study"] = ["simple_nn", "simple_nn_aug"]
-    path = tmp_path / "params.yaml"
-    path.write_text(yaml.safe_dump(values, sort_keys=False))
-
-    params, variants = resolve(str(path))
-    runs = runs_of(dict.fromkeys(variants, BASELINE)).assign(gap=0.01, train_accuracy=0.72, epochs_to_converge=20)
-    compared = compare(params.aggregate.comparisons, runs, {}, NUM_IMAGES)
-    names = ["augmentation", "first_batch_loss", "plateau", "gap_augmentation", "augmentation_underfits"]
-    assert [row.name for row in compared.rows] == names
-    assert compared.not_run["swish"] == "simple_nn_bn_swish is not in the study"
 
 
 def test_a_measure_that_a_diverged_run_does_not_have_is_listed() -> None:

@@ -1,11 +1,14 @@
-"""The comparisons that params.yaml may not declare."""
+"""The comparisons that params.yaml declares, and those that it may not."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 
+from ablation.analysis.comparisons import compare
 from ablation.common.errors import InvalidInput
 from ablation.common.settings import read_yaml
 from ablation.configuration.study import resolve
@@ -39,3 +42,43 @@ def test_a_comparison_that_cannot_be_made_is_refused(tmp_path: Path, change: dic
         resolve(str(path))
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_the_studys_comparisons_are_declared() -> None:
+    declared = resolve(str(PARAMS))[0].aggregate.comparisons
+
+    figures = {(c.variant, c.claim.value) for c in declared.values() if c.claim.name == "number"}
+    assert figures == {
+        ("simple_nn_bn_lr_1e-1", 0.1632),
+        ("simple_nn", 2.2998),
+        ("simple_nn", 0.60),
+        ("resnet20", 0.9070),
+        ("lr_1e-0", 0.1028),
+        ("simple_nn_bn_swish", 0.7322),
+        ("lr_5e-3", 0.7322),
+        ("l2_1e-3", 0.7262),
+        ("simple_nn_bn_swish", 0.7334),
+        ("l2_1e-5", 0.7334),
+        ("l2_0", 0.7334),
+    }
+    pairs = [(c.variant, c.baseline, c.metric, c.claim.name) for c in declared.values()]
+    assert ("simple_nn_aug", "simple_nn", "val_accuracy", "higher") in pairs
+    assert ("simple_nn_bn_swish", "simple_nn_bn", "val_accuracy", "higher") in pairs
+    assert ("l2_1e-2", "l2_1e-3", "val_accuracy", "lower") in pairs
+    assert all(a != b for a, b in itertools.combinations(declared.values(), 2))
+
+
+def test_a_comparison_outside_the_study_is_no_error(tmp_path: Path) -> None:
+    values = read_yaml(PARAMS)
+    values["study"] = ["simple_nn", "simple_nn_aug"]
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+
+    params, variants = resolve(str(path))
+    measured = {"val_accuracy": 0.7, "gap": 0.01, "train_accuracy": 0.72, "first_batch_loss": 2.3}
+    runs = pd.DataFrame([{"variant": v, "seed": seed, **measured} for v in variants for seed in range(3)])
+    runs = runs.assign(diverged_epoch=None, epochs_to_converge=20)
+    compared = compare(params.aggregate.comparisons, runs, {}, {"train": 45_000, "val": 5000, "test": 10_000})
+    names = ["augmentation", "first_batch_loss", "plateau", "gap_augmentation", "augmentation_underfits"]
+    assert [row.name for row in compared.rows] == names
+    assert compared.not_run["swish"] == "simple_nn_bn_swish is not in the study"

@@ -9,7 +9,7 @@ from ablation.analysis.comparisons import Comparison
 from ablation.analysis.metrics import METRICS
 from ablation.analysis.params import ReportParams
 from ablation.reporting import comparison_tables
-from ablation.reporting.tables import accuracy_text, data_name, divergences
+from ablation.reporting.tables import accuracy_rows, data_name
 
 ABLATION = [
     "n",
@@ -56,25 +56,21 @@ def seeds_text(seeds: Mapping[str, list[int]]) -> str:
 
 
 def ablation_row(variant: str, runs: pd.DataFrame, num_images: Mapping[str, int]) -> dict[str, Any]:
-    """Cells in the order of ABLATION, as text and as what they are sorted by."""
-
-    def accuracy(split: str) -> tuple[str, float]:
-        accuracies = runs[f"{split}_accuracy"]
-        return accuracy_text(accuracies, num_images[split]), float(accuracies.mean())
-
+    """Cells in the order of ABLATION, as text and as what they are sorted by; `runs` are the variant's."""
     gap, seconds, speed = (float(runs[name].mean()) for name in ("gap", "seconds", "images_per_second"))
-    parameters, multiply_adds = (int(runs[name].iloc[0]) for name in ("parameters", "multiply_adds"))
-    numbers = [
-        (str(len(runs)), len(runs)),
-        accuracy("val"),
-        accuracy("test"),
-        (_shown(100 * gap, "+.2f"), gap),
-        (f"{parameters:,}", parameters),
-        (f"{multiply_adds / 1e6:.2f}", multiply_adds),
-        (_shown(seconds, ",.1f"), seconds),
-        (_shown(speed, ",.0f"), speed),
-    ]
-    return {"variant": variant, "numbers": numbers, "notes": divergences(runs)}
+    (texts,) = accuracy_rows(runs, num_images)
+    texts |= {"gap, points": _shown(100 * gap, "+.2f"), "images/s": _shown(speed, ",.0f")}
+    order = {
+        "n": len(runs),
+        "val accuracy, %": float(runs["val_accuracy"].mean()),
+        "test accuracy, %": float(runs["test_accuracy"].mean()),
+        "gap, points": gap,
+        "parameters": int(runs["parameters"].iloc[0]),
+        "multiply-adds, M": int(runs["multiply_adds"].iloc[0]),
+        "seconds": seconds,
+        "images/s": speed,
+    }
+    return {"variant": variant, "numbers": [(texts[name], order[name]) for name in ABLATION], "notes": texts["notes"]}
 
 
 def comparison_row(row: Comparison, params: ReportParams) -> dict[str, Any]:
