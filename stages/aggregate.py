@@ -16,12 +16,13 @@ def main() -> None:
     from ablation.reporting import answer, comparison_tables, figures, page, provenance, statements, style, tables
 
     params = ReportParams.read("configs/aggregate.yaml")
-    results = Path("results")
-    remove_others(params, Path("runs"))
-    runs, curves = read_study(params, Path("runs"))
-    num_images = read_num_images(params, Path("runs"))
-    compared = compare(params.comparisons, runs, read_predictions(params, Path("runs")), num_images)
-    classes, layers = read_classes(params, Path("runs")), read_layers(params, Path("runs"))
+    folder, results = Path("runs"), Path("results")
+    remove_others(params, folder)
+    runs, curves = read_study(params, folder)
+    num_images = read_num_images(params, folder)
+    not_comparable = params.not_comparable(num_images["train"])
+    compared = compare(params.comparisons, runs, read_predictions(params, folder), num_images, not_comparable)
+    classes, layers = read_classes(params, folder), read_layers(params, folder)
     points = tables.sweep_points(params, runs)
     origin = provenance.provenance()
 
@@ -34,14 +35,14 @@ def main() -> None:
     }
     for name, frame in frames.items():
         write_text(results / f"{name}.csv", frame.to_csv(index=False))
-    write_json(results / "summary.json", tables.metrics(runs))
+    write_json(results / "summary.json", tables.summary(runs))
     write_json(results / "provenance.json", origin)
     section = comparison_tables.markdown(compared, params.comparisons)
     write_text(results / "ablation.md", tables.markdown(runs, num_images, params.label) + section)
     write_text(results / "report.md", answer.comment(params, runs, compared, num_images))
     print(tables.text(runs, num_images, params.label))
 
-    charts = figures.all_figures(params, runs, curves, points, compared)
+    charts = figures.all_figures(params, runs, curves, points, compared, num_images)
     for name in params.sweeps:
         if f"sweep_{name}" not in charts:
             print(f"note: no figure of the sweep {name}: fewer than two of its values are in the study")

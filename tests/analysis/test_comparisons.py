@@ -11,6 +11,7 @@ from scipy import stats
 from statsmodels.stats.power import TTestPower
 
 from ablation.analysis.comparisons import Comparison, compare
+from ablation.analysis.differences import hedges_g, two_samples
 from ablation.analysis.params import ComparisonParams
 
 BASELINE = [0.700, 0.704, 0.698, 0.703, 0.701]
@@ -45,7 +46,10 @@ COMPARISONS = {
     "null": params(variant="same"),
     "reversed": params(variant="worse"),
     "diverged": params(
-        variant="diverged", baseline=None, claim={"name": "number", "value": 0.1028, "tolerance": 0.02}, family="lr"
+        variant="diverged",
+        baseline=None,
+        claim={"name": "number", "value": 0.1028, "tolerance": 0.02, "epochs": 30},
+        family="lr",
     ),
     "unstable": params(variant="unstable", claim={"name": "lower"}, family="lr"),
     "single": params(variant="single"),
@@ -76,7 +80,7 @@ def correct_of(val: dict[str, list[float]]) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def rows() -> dict[str, Comparison]:
-    return {row.name: row for row in compare(COMPARISONS, runs_of(VAL), correct_of(VAL), NUM_IMAGES).rows}
+    return {row.name: row for row in compare(COMPARISONS, runs_of(VAL), correct_of(VAL), NUM_IMAGES, {}).rows}
 
 
 def test_each_verdict_is_the_known_answer(rows: dict[str, Comparison]) -> None:
@@ -109,7 +113,7 @@ def test_counts_are_decided_as_they_stand_even_with_one_seed() -> None:
             variant="single", metric="parameters", baseline=None, claim={"name": "at_most", "value": 50_001.0}
         ),
     }
-    found = compare(declared, runs, {}, {}).rows
+    found = compare(declared, runs, {}, {}, {}).rows
     assert [row.answer for row in found] == ["supported", "contradicted", "supported"]
     assert [(row.design, row.difference, row.p, row.note) for row in found] == [
         *[("count", -222_474, None, "")] * 2,
@@ -121,12 +125,12 @@ def test_a_count_may_be_at_its_bound_and_is_neither_higher_nor_lower_than_itself
     runs = runs_of({"baseline": BASELINE, "single": [0.74]}).assign(parameters=50_000)
     claims: dict[str, dict[str, Any]] = {
         "at most": {"name": "at_most", "value": 0.0},
-        "number": {"name": "number", "value": 5.0, "tolerance": 5.0},
+        "number": {"name": "number", "value": 5.0, "tolerance": 5.0, "epochs": None},
         "higher": {"name": "higher"},
         "lower": {"name": "lower"},
     }
     declared = {name: params(variant="single", metric="parameters", claim=claim) for name, claim in claims.items()}
-    answers = {row.name: row.answer for row in compare(declared, runs, {}, {}).rows}
+    answers = {row.name: row.answer for row in compare(declared, runs, {}, {}, {}).rows}
     assert answers == dict(zip(claims, ["supported"] * 2 + ["contradicted"] * 2, strict=True))
 
 
@@ -138,7 +142,7 @@ def test_at_most_bounds_the_difference_or_the_value_itself_from_above() -> None:
         "alone": params(variant="better", baseline=None, claim={"name": "at_most", "value": 0.75}),
         "above": params(variant="better", baseline=None, claim={"name": "at_most", "value": 0.72}),
     }
-    rows = compare(declared, runs, {}, NUM_IMAGES).rows
+    rows = compare(declared, runs, {}, NUM_IMAGES, {}).rows
     assert [row.verdict for row in rows] == ["supported", "contradicted", "supported", "contradicted"]
     assert (rows[0].claim_low, rows[0].claim_high, rows[2].claim_high) == (None, 0.05, 0)
     assert rows[2].difference == pytest.approx(0.7316 - 0.75)
@@ -173,7 +177,7 @@ def test_seeds_are_planned_for_the_first_of_the_undecided_that_holms_correction_
     values = {"baseline": [0.0] * 4, "a": [0.010, 0.002, 0.011, 0.001], "b": [0.011, 0.002, 0.012, 0.0005]}
     values |= {"clear": [0.1, 0.11, 0.12, 0.13]}
     declared = {name: params(variant=name) for name in ("a", "b", "clear")}
-    rows = compare(declared, runs_of(values), {}, NUM_IMAGES).rows
+    rows = compare(declared, runs_of(values), {}, NUM_IMAGES, {}).rows
 
     assert [row.verdict for row in rows] == ["undecided", "undecided", "supported"]
     for row in rows[:2]:
@@ -185,7 +189,7 @@ def test_seeds_are_planned_for_the_first_of_the_undecided_that_holms_correction_
 
 def test_a_difference_of_nothing_needs_more_seeds_than_anyone_has() -> None:
     val = {"baseline": [0.70, 0.71, 0.72], "same": [0.71, 0.70, 0.72]}
-    (row,) = compare({"null": COMPARISONS["null"]}, runs_of(val), {}, NUM_IMAGES).rows
+    (row,) = compare({"null": COMPARISONS["null"]}, runs_of(val), {}, NUM_IMAGES, {}).rows
     assert row.answer == "undecided (needs more than 1,000 seeds)"
 
 
@@ -208,7 +212,7 @@ def test_runs_that_diverged_count_and_are_told(rows: dict[str, Comparison]) -> N
 def test_one_seed_has_no_interval_and_no_verdict_but_its_images_are_compared(rows: dict[str, Comparison]) -> None:
     row = rows["single"]
     assert (row.low, row.high, row.p, row.p_holm, row.effect_size, row.detectable) == (None,) * 6
-    assert (row.num_seeds, row.num_baseline_seeds, row.design) == (1, 5, "welch")
+    assert (row.num_seeds, row.num_baseline_seeds, row.design) == (1, 5, "unpaired")
     assert row.answer == "undecided (needs at least 2 seeds)"
     assert row.note == "one seed: the spread over seeds is unknown"
     assert row.test_images == 10_000
@@ -221,30 +225,72 @@ def test_only_accuracies_are_compared_on_the_test_images() -> None:
     runs = runs_of(VAL).assign(gap=0.1)
     correct = dict.fromkeys(VAL, np.ones((5, 10), dtype=bool))
     declared = {metric: params(variant="better", metric=metric) for metric in ("val_accuracy", "gap")}
-    rows = compare(declared, runs, correct, NUM_IMAGES).rows
+    rows = compare(declared, runs, correct, NUM_IMAGES, {}).rows
     assert [row.test_images for row in rows] == [10, None]
 
 
 def test_seeds_that_differ_are_compared_by_welch() -> None:
     runs = runs_of({"baseline": BASELINE[:3], "better": VAL["better"]})
-    (row,) = compare({"clear": COMPARISONS["clear"]}, runs, {}, NUM_IMAGES).rows
+    (row,) = compare({"clear": COMPARISONS["clear"]}, runs, {}, NUM_IMAGES, {}).rows
 
     expected = stats.ttest_ind(VAL["better"], BASELINE[:3], equal_var=False)
-    assert (row.design, row.num_seeds, row.num_baseline_seeds) == ("welch", 5, 3)
+    assert (row.design, row.num_seeds, row.num_baseline_seeds) == ("unpaired", 5, 3)
     assert row.p == pytest.approx(expected.pvalue)
     assert (row.low, row.high) == pytest.approx(tuple(expected.confidence_interval()))
     assert row.test_images is None
 
 
+def test_seeds_that_both_have_are_pairs_among_others() -> None:
+    runs = runs_of({"baseline": BASELINE, "better": [*VAL["better"], 0.735, 0.728]})
+    (row,) = compare({"clear": COMPARISONS["clear"]}, runs, {}, NUM_IMAGES, {}).rows
+    expected = two_samples(np.array([*VAL["better"], 0.735, 0.728]), np.array(BASELINE), 5, 1 / 5000)
+
+    assert (row.design, row.num_seeds, row.num_baseline_seeds) == ("partly paired", 7, 5)
+    assert (row.low, row.high) == pytest.approx(expected.interval())
+    assert row.effect_size == hedges_g(np.array([*VAL["better"], 0.735, 0.728]), np.array(BASELINE))
+
+
+def test_pairs_are_of_the_same_seeds_whichever_these_are() -> None:
+    runs = runs_of({"baseline": BASELINE, "better": [*VAL["better"], 0.735]})
+    runs = runs[(runs["variant"] != "better") | (runs["seed"] != 0)]
+    (row,) = compare({"clear": COMPARISONS["clear"]}, runs, {}, NUM_IMAGES, {}).rows
+
+    first, second = np.array([*VAL["better"][1:], 0.735]), np.array([*BASELINE[1:], BASELINE[0]])
+    assert (row.low, row.high) == pytest.approx(two_samples(first, second, 4, 1 / 5000).interval())
+
+
+def test_a_number_is_compared_with_the_difference_from_the_baseline() -> None:
+    claim = {"name": "number", "value": 0.03, "tolerance": 0.01, "epochs": None}
+    (row,) = compare({"gain": params(variant="better", claim=claim)}, runs_of(VAL), {}, NUM_IMAGES, {}).rows
+
+    assert (row.design, row.claim_low, row.claim_high, row.verdict) == ("paired", -0.01, 0.01, "supported")
+    assert row.difference == pytest.approx(0.0304 - 0.03)
+    expected = stats.ttest_rel(VAL["better"], np.add(BASELINE, 0.03)).confidence_interval()
+    assert (row.low, row.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_a_number_of_other_data_has_its_difference_and_no_verdict_and_leaves_the_family_alone() -> None:
+    number = {"name": "number", "value": 0.75, "tolerance": 0.01, "epochs": 30}
+    declared = {"clear": params(variant="better"), "number": params(variant="better", baseline=None, claim=number)}
+    reasons = {"number": "8 epochs, not 30"}
+    clear, row = compare(declared, runs_of(VAL), {}, NUM_IMAGES, reasons).rows
+
+    assert (row.answer, row.note) == ("not comparable", "8 epochs, not 30")
+    assert (row.verdict, row.p, row.p_holm, row.detectable, row.seeds_needed) == ("not comparable", *[None] * 4)
+    expected = stats.ttest_1samp(VAL["better"], 0.75).confidence_interval()
+    assert (row.low, row.high) == pytest.approx((expected.low - 0.75, expected.high - 0.75))
+    assert clear.p_holm == clear.p
+
+
 def test_equal_losses_have_no_spread_to_go_by() -> None:
-    claim = {"name": "number", "value": 2.3, "tolerance": 0.01}
+    claim = {"name": "number", "value": 2.3, "tolerance": 0.01, "epochs": None}
     comparison = params(variant="same", baseline=None, metric="first_batch_loss", claim=claim)
-    (row,) = compare({"loss": comparison}, runs_of(VAL).assign(first_batch_loss=2.30), {}, NUM_IMAGES).rows
+    (row,) = compare({"loss": comparison}, runs_of(VAL).assign(first_batch_loss=2.30), {}, NUM_IMAGES, {}).rows
     assert (row.verdict, row.p, row.low) == ("undecided", None, None)
     assert row.note == "all seeds alike: their spread is unknown"
     assert row.answer == "undecided (no two seeds differ)"
 
-    (row,) = compare({"loss": comparison}, runs_of(VAL), {}, NUM_IMAGES).rows
+    (row,) = compare({"loss": comparison}, runs_of(VAL), {}, NUM_IMAGES, {}).rows
     assert row.difference == pytest.approx(0.002)
     assert row.verdict == "supported"
 
@@ -253,7 +299,7 @@ def test_what_is_left_out_is_listed_with_the_reason() -> None:
     runs = runs_of(VAL)
     runs.loc[(runs["variant"] == "same") & (runs["seed"] == 3), "val_accuracy"] = math.nan
 
-    compared = compare(COMPARISONS, runs, {}, NUM_IMAGES)
+    compared = compare(COMPARISONS, runs, {}, NUM_IMAGES, {})
     assert compared.not_run == {
         "null": "same has no val_accuracy for seed 3",
         "elsewhere": "another is not in the study",
@@ -270,7 +316,7 @@ def test_rows_are_json_without_nan(rows: dict[str, Comparison]) -> None:
 
 def test_a_measure_that_a_diverged_run_does_not_have_is_listed() -> None:
     runs = runs_of(VAL).assign(instability=lambda runs: runs["val_accuracy"].where(runs["diverged_epoch"].isna()))
-    compared = compare({"a": params(variant="unstable", metric="instability")}, runs, {}, NUM_IMAGES)
+    compared = compare({"a": params(variant="unstable", metric="instability")}, runs, {}, NUM_IMAGES, {})
     assert compared.not_run == {"a": "unstable has no instability for seed 1, 4, diverged"}
 
 
@@ -278,6 +324,6 @@ def test_a_spread_below_the_least_step_of_the_metric_counts_as_one() -> None:
     runs = runs_of(VAL).assign(epochs_to_converge=7.0)
     claim = {"name": "at_most", "value": 3}
     comparison = params(variant="better", metric="epochs_to_converge", claim=claim)
-    (row,) = compare({"a": comparison}, runs, {}, NUM_IMAGES).rows
+    (row,) = compare({"a": comparison}, runs, {}, NUM_IMAGES, {}).rows
     assert row.note == "all seeds alike: their spread is taken as one epoch"
     assert row.low is not None and row.low == pytest.approx(-2.776445 / math.sqrt(5))

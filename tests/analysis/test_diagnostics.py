@@ -21,6 +21,12 @@ def test_epochs_to_an_accuracy_are_those_of_its_first_crossing() -> None:
     assert math.isnan(of_curve(curve([0.1], [math.nan]), diverged=True)["epochs_to_converge"])
 
 
+def test_the_plateau_is_the_mean_accuracy_of_the_last_quarter_of_the_epochs() -> None:
+    assert of_curve(curve([0.9] * 6 + [0.5, 0.7], [1] * 8), diverged=False)["plateau"] == pytest.approx(0.6)
+    assert of_curve(curve([0.9, 0.6], [1] * 2), diverged=False)["plateau"] == pytest.approx(0.6)
+    assert math.isnan(of_curve(curve([0.9, 0.6], [1] * 2), diverged=True)["plateau"])
+
+
 def test_instability_is_of_the_last_quarter_of_the_epochs() -> None:
     assert of_curve(curve([0.5] * 8, [9, 9, 9, 9, 9, 9, 0.2, 0.4]), diverged=False)["instability"] == pytest.approx(0.3)
     assert of_curve(curve([0.5] * 3, [9, 9, 0.2]), diverged=False)["instability"] == pytest.approx(0.2)

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from ablation.analysis.comparisons import compare
+from ablation.analysis.params import ReportParams
 from ablation.common.errors import InvalidInput
 from ablation.common.settings import read_yaml
 from ablation.configuration.study import resolve
@@ -27,8 +28,16 @@ PARAMS = Path(__file__).parents[2] / "params.yaml"
             {"claim": {"name": "best"}},
             "swish.claim.name: 'best' must be one of 'higher', 'lower', 'equal', 'at_most', 'number'",
         ),
+        (
+            {"claim": {"name": "number", "value": 0.7, "tolerance": 0.02, "epochs": 0}},
+            "swish.claim.epochs: 0 must be greater than or equal to 1",
+        ),
+        (
+            {"claim": {"name": "number", "value": 70, "tolerance": 0.02, "epochs": 30}},
+            "the claim's value 70, tolerance 0.02: val_accuracy is a fraction, so at most 1 (0.6 is 60 %)",
+        ),
         ({"claim": {"name": "equal", "margin": 0}}, "swish.claim.margin: 0 must be greater than 0"),
-        ({"metric": "loss"}, "swish.metric: 'loss' is not a metric; known: val_accuracy, test_accuracy"),
+        ({"metric": "loss"}, "swish.metric: 'loss' is not a metric; known: val_accuracy, plateau, test_accuracy"),
         ({"familly": "recipe"}, "did you mean family?"),
     ],
 )
@@ -75,10 +84,34 @@ def test_a_comparison_outside_the_study_is_no_error(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(values, sort_keys=False))
 
     params, variants = resolve(str(path))
-    measured = {"val_accuracy": 0.7, "gap": 0.01, "train_accuracy": 0.72, "first_batch_loss": 2.3}
+    measured = {"val_accuracy": 0.7, "plateau": 0.6, "gap": 0.01, "train_accuracy": 0.72, "first_batch_loss": 2.3}
     runs = pd.DataFrame([{"variant": v, "seed": seed, **measured} for v in variants for seed in range(3)])
-    runs = runs.assign(diverged_epoch=None, epochs_to_converge=20)
-    compared = compare(params.aggregate.comparisons, runs, {}, {"train": 45_000, "val": 5000, "test": 10_000})
+    runs = runs.assign(diverged_epoch=None, epochs_to_converge=20, epochs_to_60=7)
+    compared = compare(params.aggregate.comparisons, runs, {}, {"train": 45_000, "val": 5000, "test": 10_000}, {})
     names = ["augmentation", "first_batch_loss", "plateau", "gap_augmentation", "augmentation_underfits"]
     assert [row.name for row in compared.rows] == names
     assert compared.not_run["swish"] == "simple_nn_bn_swish is not in the study"
+
+
+def test_a_number_is_comparable_where_data_and_epochs_are_those_that_it_was_reported_for(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    values = read_yaml(PARAMS)
+    values["variants"]["resnet20"]["epochs"] = 8
+    values["variants"]["simple_nn_lr_1e-1"]["epochs"] = 29
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    params, variants = resolve(str(path))
+    report = ReportParams(
+        label="cifar10",
+        seeds={name: settings.seeds for name, settings in variants.items()},
+        variants={name: settings.model_dump() for name, settings in variants.items()},
+        **dict(params.aggregate),
+    )
+
+    epochs = {"resnet20": "8 epochs, not 200", "batch_norm_lr_1e-1_gain": "29 and 30 epochs, not 30"}
+    assert report.not_comparable(45_000) == epochs
+    other = report.model_copy(update={"label": "cifar10-jpeg"}).not_comparable(5000)
+    data = "cifar10-jpeg, not cifar10; 5,000 training images, not 45,000"
+    assert other["first_batch_loss"] == other["plateau"] == data  # a first batch knows no epochs
+    assert other["resnet20"] == f"{data}; 8 epochs, not 200"
+    numbers = [name for name, declared in params.aggregate.comparisons.items() if declared.claim.name == "number"]
+    assert sorted(other) == sorted(numbers)

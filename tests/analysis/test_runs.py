@@ -2,16 +2,15 @@
 
 import json
 import math
-import statistics
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from ablation.analysis.runs import Spread, read_num_images, read_study, remove_others, summarize
+from ablation.analysis.runs import read_num_images, read_study, remove_others
 from ablation.common.errors import InvalidInput
-from tests.reporting.fake_study import DIVERGED, TEST, VAL, VARIANTS, write_run, write_study
+from tests.reporting.fake_study import DIVERGED, VAL, VARIANTS, write_run, write_study
 
 
 def run_of(runs: pd.DataFrame, variant: str, seed: int) -> dict[str, Any]:
@@ -140,25 +139,6 @@ def test_every_variant_was_evaluated_on_the_same_images(tmp_path: Path) -> None:
         f"{other}: accuracies on 9 train, 8 val, 6 test images do not compare with those on 9 train, 8 val, 7 test "
         f"in {path}; dvc repro evaluates them again"
     )
-
-
-def test_the_spread_is_the_standard_deviation_of_a_sample(tmp_path: Path) -> None:
-    summary = summarize(read_study(write_study(tmp_path), tmp_path / "runs").runs)
-
-    assert list(summary) == list(VARIANTS)
-    for variant in VARIANTS:
-        test = list(TEST[variant].values())
-        best = [max(accuracies) for accuracies in VAL[variant].values()]
-        assert summary[variant].n == 3
-        assert summary[variant].test == pytest.approx((statistics.mean(test), statistics.stdev(test)))
-        assert summary[variant].val == pytest.approx((statistics.mean(best), statistics.stdev(best)))
-
-
-def test_one_seed_has_no_spread(tmp_path: Path) -> None:
-    summary = summarize(read_study(write_study(tmp_path, seeds=(1,)), tmp_path / "runs").runs)
-
-    assert summary["simple_nn"].test == Spread(0.60, None)
-    assert summary["simple_nn"].n == 1
 
 
 def test_what_a_variant_outside_the_study_left_behind_is_removed(

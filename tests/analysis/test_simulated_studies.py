@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from ablation.analysis.differences import Difference, FloatArray, paired, welch
+from ablation.analysis.differences import Difference, FloatArray, one_sample, two_samples
 from ablation.analysis.verdicts import Verdict, decide, detectable_distance
 
 NUM_STUDIES = 2000
-DESIGNS = [("paired", 2), ("paired", 3), ("paired", 5), ("welch", 3), ("welch", 5)]
+DESIGNS = [("paired", 2), ("paired", 3), ("paired", 5), ("unpaired", 3), ("unpaired", 5), ("partly paired", 4)]
 
 
 class Family(NamedTuple):
@@ -48,28 +48,31 @@ def simulate(
 ) -> Difference:
     """Differences [studies, comparisons] of variants against one baseline of accuracy 0.7.
 
-    Half of the variance is the seed's, shared by all variants of a paired design. Variants spread unequally.
+    Half of the variance is the seed's, shared by all variants of a paired design. Variants spread unequally. Partly
+    paired, the baseline has all seeds of the variants and ten more.
     """
-    rng = np.random.default_rng([num_seeds, len(truth), design == "welch"])
+    rng = np.random.default_rng([num_seeds, len(truth), design == "unpaired"])
 
     def runs(num_variants: int, of_seed: FloatArray) -> FloatArray:
-        own = rng.normal(size=(NUM_STUDIES, num_variants, num_seeds))
+        own = rng.normal(size=(NUM_STUDIES, num_variants, of_seed.shape[-1]))
         return sd * (math.sqrt(0.5) * own + math.sqrt(0.5) * of_seed)
 
-    def of_seeds() -> FloatArray:
-        return rng.normal(size=(NUM_STUDIES, 1, num_seeds))
+    def of_seeds(number: int) -> FloatArray:
+        return rng.normal(size=(NUM_STUDIES, 1, number))
 
-    shared = of_seeds()
+    shared = of_seeds(num_seeds + 10 if design == "partly paired" else num_seeds)
     baseline = 0.7 + runs(1, shared)
     scale = np.resize([1.0, 2.0, 0.5], len(truth))[:, None]
-    variants = 0.7 + truth[:, None] + scale * runs(len(truth), shared if design == "paired" else of_seeds())
+    own = of_seeds(num_seeds) if design == "unpaired" else shared[..., :num_seeds]
+    variants = 0.7 + truth[:, None] + scale * runs(len(truth), own)
     resolution = 0.0
     if num_images is not None:
         variants, baseline = (np.round(values * num_images) / num_images for values in (variants, baseline))
         resolution = 1 / num_images if floor else 1e-9
     if design == "paired":
-        return paired(variants - baseline, resolution)
-    return welch(variants, np.broadcast_to(baseline, variants.shape), resolution)
+        return one_sample(variants - baseline, resolution)
+    baselines = np.broadcast_to(baseline, (*variants.shape[:-1], baseline.shape[-1]))
+    return two_samples(variants, baselines, num_seeds if design == "partly paired" else 0, resolution)
 
 
 def verdicts_of(differences: Difference, family: Family) -> list[list[Verdict]]:
@@ -98,7 +101,7 @@ def test_the_95_percent_intervals_cover_93_to_97_percent(design: str, num_seeds:
 
 
 def test_welchs_interval_of_two_seeds_errs_on_the_wide_side() -> None:
-    low, high = simulate(MIXED.truth, "welch", 2).interval()
+    low, high = simulate(MIXED.truth, "unpaired", 2).interval()
     assert 0.97 < np.mean((low <= MIXED.truth) & (MIXED.truth <= high)) < 0.99
 
 

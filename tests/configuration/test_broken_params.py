@@ -214,7 +214,7 @@ NAMES_AND_SEEDS = [
     ),
     (
         {"aggregate.comparisons.plateau.claim.value": 60},
-        "aggregate.comparisons.plateau: the claim's value 60, tolerance 0.03: val_accuracy is a fraction, so at most 1 "
+        "aggregate.comparisons.plateau: the claim's value 60, tolerance 0.03: plateau is a fraction, so at most 1 "
         "(0.6 is 60 %)",
     ),
     ({"variants.l1.seeds": []}, "variants.l1.seeds: [] must have at least 1 item"),

@@ -25,7 +25,9 @@ PROVENANCE = {
 def read_report(params: ReportParams, folder: Path) -> Report:
     runs, curves = read_study(params, folder)
     num_images = read_num_images(params, folder)
-    compared = compare(params.comparisons, runs, read_predictions(params, folder), num_images)
+    compared = compare(
+        params.comparisons, runs, read_predictions(params, folder), num_images, params.not_comparable(100)
+    )
     points = tables.sweep_points(params, runs)
     classes, layers = read_classes(params, folder), read_layers(params, folder)
     return Report(params, runs, curves, points, classes, compared, num_images, layers, PROVENANCE)

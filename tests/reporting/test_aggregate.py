@@ -50,7 +50,8 @@ def test_every_output_of_the_stage_is_written(workspace: Path, capsys: pytest.Ca
     assert "## Comparisons with what the study claims" in Path("results/ablation.md").read_text()
     assert list(json.loads(Path("results/summary.json").read_text())) == list(VARIANTS)
 
-    pictures = ["learning_curves", "accuracy", "cost", "forest", "forest_loss", "sweep_learning_rate", "sweep_l2"]
+    pictures = ["learning_curves", "accuracy", "cost", "forest", "forest_figures", "forest_loss"]
+    pictures += ["sweep_learning_rate", "sweep_l2"]
     assert sorted(path.stem for path in Path("results/figures").iterdir()) == sorted(pictures)
     for name in pictures:
         with Image.open(f"results/figures/{name}.png") as picture:
@@ -61,7 +62,7 @@ def test_every_output_of_the_stage_is_written(workspace: Path, capsys: pytest.Ca
     assert printed[0] == "Ablation on digits, not official CIFAR-10"
     assert [line for line in printed if "figure: " in line] == [f"figure: results/figures/{n}.png" for n in pictures]
     assert printed[printed.index("Comparisons with what the study claims") - 1] == ""
-    assert printed[-1] == "not run: 1 of 7, see results/ablation.md"
+    assert printed[-1] == "not run: 1 of 9, see results/ablation.md"
     assert not [line for line in printed if "removed" in line]
 
 

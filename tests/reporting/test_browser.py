@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(
 )
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
 FLAGS += ["--disable-background-networking", "--disable-component-update"]
-CHARTS = ["accuracy", "forest", "forest_loss", "sweep_learning_rate", "sweep_l2"]
+CHARTS = ["accuracy", "forest", "forest_figures", "forest_loss", "sweep_learning_rate", "sweep_l2"]
 CHARTS += ["curves", "per_class", "confusion", "mistakes", "weights", "gradients", "cost"]
 TABLES = ["ablation-table", "comparison-table", "diagnostic-table"]
 

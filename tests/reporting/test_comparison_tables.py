@@ -25,7 +25,9 @@ def params(tmp_path: Path) -> ReportParams:
 def compared(params: ReportParams, tmp_path: Path) -> Comparisons:
     runs = read_study(params, tmp_path / "runs").runs
     folder = tmp_path / "runs"
-    return compare(params.comparisons, runs, read_predictions(params, folder), read_num_images(params, folder))
+    num_images = read_num_images(params, folder)
+    not_comparable = params.not_comparable(num_images["train"])
+    return compare(params.comparisons, runs, read_predictions(params, folder), num_images, not_comparable)
 
 
 def cells(page: str) -> list[list[str]]:
@@ -76,8 +78,8 @@ def test_a_study_of_other_variants_compares_nothing_and_says_so(params: ReportPa
     nothing = Comparisons([], dict.fromkeys(params.comparisons, "not in the study"))
 
     assert not cells(comparison_tables.markdown(nothing, params.comparisons))
-    assert comparison_tables.text(nothing, params.comparisons).endswith("not run: 7 of 7, see results/ablation.md")
-    assert comparison_tables.tidy(nothing, params)["verdict"].to_list() == ["not run"] * 7
+    assert comparison_tables.text(nothing, params.comparisons).endswith("not run: 9 of 9, see results/ablation.md")
+    assert comparison_tables.tidy(nothing, params)["verdict"].to_list() == ["not run"] * len(COMPARISONS)
 
 
 def test_the_file_has_a_row_for_every_comparison_declared(params: ReportParams, compared: Comparisons) -> None:
@@ -105,8 +107,11 @@ def test_claims_in_words(params: ReportParams) -> None:
 
     assert words("val_accuracy", "simple_nn", name="equal", margin=0.01) == "equal within 1.00 points"
     assert words("gap", "simple_nn", name="lower") == "lower"
-    assert words("val_accuracy", "simple_nn", name="number", value=0.1632, tolerance=0.03) == "+16.32 ± 3.00 points"
-    assert words("val_accuracy", None, name="number", value=0.1028, tolerance=0.02) == "10.28 ± 2.00 %"
+    assert (
+        words("val_accuracy", "simple_nn", name="number", value=0.1632, tolerance=0.03, epochs=30)
+        == "+16.32 ± 3.00 points"
+    )
+    assert words("val_accuracy", None, name="number", value=0.1028, tolerance=0.02, epochs=None) == "10.28 ± 2.00 %"
     assert words("epochs_to_converge", "simple_nn", name="at_most", value=3) == "at most +3.0 epochs"
     assert words("batch_norm_mean", None, name="at_most", value=0.1) == "at most 0.1000"
 
@@ -120,6 +125,19 @@ def test_a_figure_with_a_bound_is_shown_as_it_is(compared: Comparisons) -> None:
 
 def test_every_metric_is_a_column_of_the_runs(params: ReportParams, tmp_path: Path) -> None:
     assert set(METRICS) <= set(read_study(params, tmp_path / "runs").runs)
+
+
+def test_the_effects_of_changes_on_validation_accuracy_have_the_largest_gain_first(
+    params: ReportParams, compared: Comparisons
+) -> None:
+    rows = comparison_tables.effect_rows(compared.rows, comparison_tables.claim_texts(params.comparisons))
+
+    heading = "effect on val accuracy, points [95 %]"
+    assert [(row["change"], row[heading], row["verdict"]) for row in rows] == [
+        ("Title of skip_connections", "+29.00 [+26.52, +31.48]", "supported"),
+        ("Title of l2_too_strong", "+8.00 [+3.03, +12.97]", "contradicted"),
+    ]
+    assert [(row["n"], row["the study claims"]) for row in rows] == [("3", "higher"), ("3", "lower")]
 
 
 def test_small_p_values_are_not_zero() -> None:

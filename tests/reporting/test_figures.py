@@ -12,7 +12,9 @@ from PIL import Image
 from ablation.analysis.runs import Study, read_study
 from ablation.reporting import figures, tables
 from ablation.reporting.style import write_png
-from tests.reporting.fake_study import SWEEPS, VAL, VARIANTS, write_study
+from tests.reporting.fake_study import NUM_IMAGES, SWEEPS, VAL, VARIANTS, write_study
+
+SIZES = dict.fromkeys(["train", "val", "test"], NUM_IMAGES)
 
 Rows = list[dict[str, Any]]
 
@@ -46,7 +48,7 @@ def test_learning_curves_draw_the_mean_and_one_deviation_of_each_variant(study: 
     assert [row["line"] for row in drawn] == ["mean"]
     assert drawn[0]["accuracy"] == pytest.approx(0.61)
     assert (drawn[0]["low"], drawn[0]["high"]) == pytest.approx((0.60, 0.62))
-    assert {row["panel"] for row in rows if row["variant"] == "simple_nn"} == {"simple_nn\n62.00 ± 2.00 %"}
+    assert {row["panel"] for row in rows if row["variant"] == "simple_nn"} == {"simple_nn\n62.00 %"}
 
 
 def test_seeds_of_a_variant_of_which_one_diverged_are_drawn_apart_and_crossed(study: Study) -> None:
@@ -59,8 +61,8 @@ def test_seeds_of_a_variant_of_which_one_diverged_are_drawn_apart_and_crossed(st
     assert [(row["line"], row["epoch"]) for row in rows if row["diverged"]] == [("1", 2), ("2", 1)]
 
 
-def test_accuracies_are_ranked_by_the_test_set(study: Study) -> None:
-    chart = figures.accuracy_by_variant(study.runs, "digits")
+def test_accuracies_are_ranked_by_the_validation_set_and_have_the_tables_intervals(study: Study) -> None:
+    chart = figures.accuracy_by_variant(study.runs, SIZES, "digits")
 
     orders = {
         str(layer["encoding"]["y"]["sort"]) for layer in chart.to_dict()["layer"] if "yOffset" in layer["encoding"]
@@ -69,12 +71,14 @@ def test_accuracies_are_ranked_by_the_test_set(study: Study) -> None:
     means = {(row["variant"], row["split"]): row for row in data_with(chart, "mean")}
     assert set(means) == {(variant, split) for variant in VARIANTS for split in ("val", "test")}
     assert means["simple_nn", "test"]["mean"] == pytest.approx(0.60)
-    assert (means["simple_nn", "test"]["low"], means["simple_nn", "test"]["high"]) == pytest.approx((0.58, 0.62))
+    # The table's interval: 4.303 * 0.02 / sqrt 3 = 0.0497
+    interval = means["simple_nn", "test"]["low"], means["simple_nn", "test"]["high"]
+    assert interval == pytest.approx((0.60 - 0.0497, 0.60 + 0.0497), abs=1e-4)
     assert len(data_with(chart, "seed")) == 2 * 3 * len(VARIANTS)
 
 
 def test_a_note_tells_which_seeds_diverged(study: Study) -> None:
-    spec = figures.accuracy_by_variant(study.runs, "digits").to_dict()
+    spec = figures.accuracy_by_variant(study.runs, SIZES, "digits").to_dict()
 
     texts = {row["text"] for rows in spec["datasets"].values() for row in rows if "text" in row}
     assert "diverged at epoch 1 (seed 2); diverged at epoch 2 (seed 1)" in texts
@@ -103,7 +107,7 @@ def test_a_sweep_shows_every_seed_and_crosses_the_diverged(study: Study, tmp_pat
 def test_one_seed_draws_no_spread(one_seed: Study, tmp_path: Path) -> None:
     charts = [
         figures.learning_curves(*one_seed, "digits"),
-        figures.accuracy_by_variant(one_seed.runs, "digits"),
+        figures.accuracy_by_variant(one_seed.runs, SIZES, "digits"),
         sweep(one_seed, tmp_path, "l2"),
     ]
 
@@ -112,7 +116,7 @@ def test_one_seed_draws_no_spread(one_seed: Study, tmp_path: Path) -> None:
         assert rows
         assert all(row["low"] is None and row["high"] is None for row in rows)
         assert "one seed" in str(chart.to_dict()["title"]).lower()
-        assert "deviation" not in str(chart.to_dict()["title"])
+        assert not re.search("deviation|interval", str(chart.to_dict()["title"]))
 
 
 @pytest.mark.parametrize(
@@ -123,7 +127,7 @@ def test_every_title_names_the_data(study: Study, tmp_path: Path, label: str, na
     points = tables.sweep_points(params, study.runs)
     charts = [
         figures.learning_curves(*study, label),
-        figures.accuracy_by_variant(study.runs, label),
+        figures.accuracy_by_variant(study.runs, SIZES, label),
         *(figures.sweep(points[points["sweep"] == key], label) for key in SWEEPS),
     ]
 
@@ -138,7 +142,7 @@ def test_every_title_names_the_data(study: Study, tmp_path: Path, label: str, na
 def test_small_differences_do_not_fill_the_axis(study: Study) -> None:
     close = study.runs[study.runs["variant"] == "l2_0"].assign(val_accuracy=0.7, test_accuracy=[0.700, 0.701, 0.702])
 
-    svg = vl_convert.vegalite_to_svg(figures.accuracy_by_variant(close, "digits").to_dict())
+    svg = vl_convert.vegalite_to_svg(figures.accuracy_by_variant(close, SIZES, "digits").to_dict())
 
     ticks = [float(tick) for tick in re.findall(r">([\d.]+)%</text>", svg)]
     assert (ticks[0], ticks[-1]) == (67.5, 73.0)

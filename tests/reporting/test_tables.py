@@ -79,7 +79,7 @@ def test_one_seed_has_no_plus_or_minus_in_its_row(tmp_path: Path) -> None:
 
 
 def test_the_metrics_have_means_and_deviations_per_variant(runs: pd.DataFrame) -> None:
-    summary = tables.metrics(runs)
+    summary = tables.summary(runs)
 
     assert list(summary) == list(VARIANTS)
     assert summary["simple_nn"] == {"val": {"mean": 0.62, "sd": 0.02}, "test": {"mean": 0.6, "sd": 0.02}, "n": 3}
@@ -94,7 +94,7 @@ def test_the_metrics_have_means_and_deviations_per_variant(runs: pd.DataFrame) -
 
 
 def test_the_metrics_of_one_seed_have_no_deviation_rather_than_zero(tmp_path: Path) -> None:
-    summary = tables.metrics(read_study(write_study(tmp_path, seeds=(0,)), tmp_path / "runs").runs)
+    summary = tables.summary(read_study(write_study(tmp_path, seeds=(0,)), tmp_path / "runs").runs)
 
     assert summary["simple_nn"] == {"val": {"mean": 0.6, "sd": None}, "test": {"mean": 0.58, "sd": None}, "n": 1}
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary

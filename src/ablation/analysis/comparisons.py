@@ -10,17 +10,20 @@ import pandas as pd
 
 from ablation.analysis import verdicts
 from ablation.analysis.differences import (
+    LEAST_PAIRS,
     BoolArray,
     Difference,
     FloatArray,
     cohen_dz,
     hedges_g,
+    one_sample,
     over_images,
-    paired,
-    welch,
+    two_samples,
 )
 from ablation.analysis.metrics import METRICS
 from ablation.analysis.params import AtMostParams, ComparisonParams, NumberParams
+
+Design = Literal["paired", "partly paired", "unpaired", "one-sample", "count"]
 
 BY_IMAGES = ("val_accuracy", "test_accuracy")  # compared by the predictions on the test images as well
 
@@ -38,24 +41,23 @@ class Comparison:
     claim: Literal["higher", "lower", "equal", "at_most", "number"]
     claim_low: float | None  # the differences that the claim allows; None: no bound
     claim_high: float | None
-    design: Literal["paired", "welch", "one-sample", "count"]
+    design: Design
     num_seeds: int  # of the variant
     num_baseline_seeds: int | None
     num_diverged: int  # of the runs of both
     variant_mean: float
     baseline_mean: float | None
-    difference: float  # from the baseline or, where there is none, from the figure reported
-    effect_size: float | None  # Cohen's d_z where paired or one-sample, Hedges' g by Welch
+    difference: float  # from the baseline; of a number, and of a variant alone, from the figure claimed
+    low: float | None  # 95 % confidence interval over seeds
+    high: float | None
+    effect_size: float | None  # Cohen's d_z where paired or one-sample, else Hedges' g
     note: str  # what a reader has to know about the runs; may be empty
 
-    low: float | None = None  # 95 % confidence interval over seeds
-    high: float | None = None
+    verdict: verdicts.Verdict
     p: float | None = None  # see verdicts.decide
     p_holm: float | None = None
-    detectable: float | None = (
-        None  # smallest distance from a bound found with 80 % power, at 0.05 / size of the family
-    )
-    verdict: verdicts.Verdict = "undecided"
+    # The smallest distance from a bound found with 80 % power, at 0.05 / size of the family
+    detectable: float | None = None
     seeds_needed: int | None = None  # where undecided; None above verdicts.MAX_SEEDS, or with one seed
 
     test_images: int | None = None  # on which these very networks were compared; None without a baseline
@@ -76,7 +78,7 @@ class Comparison:
         return "undecided (needs at least 2 seeds)" if single else "undecided (no two seeds differ)"
 
     def record(self) -> dict[str, Any]:
-        """For JSON or one line of a table: every field and the answer."""
+        """For one line of a table: every field and the answer."""
         return dataclasses.asdict(self) | {"answer": self.answer}
 
 
@@ -90,12 +92,14 @@ def compare(
     runs: pd.DataFrame,
     correct: Mapping[str, BoolArray],
     num_images: Mapping[str, int],
+    not_comparable: Mapping[str, str],
 ) -> Comparisons:
     """Effect, uncertainty and verdict of each comparison, over all seeds of its variants.
 
     `runs`: one row per variant and seed with the columns variant, seed, diverged_epoch (null where the run did not
     diverge) and every metric compared. `correct`: variant -> bool [seeds, test images], where the prediction was right;
-    a variant may be absent. `num_images`: split -> number of images.
+    a variant may be absent. `num_images`: split -> number of images. `not_comparable`: as of
+    ReportParams.not_comparable.
 
     Left out, with the reason: a comparison of a variant that is not in `runs`, or of which a run has no value (the mean
     of the others would pass over that run in silence).
@@ -110,11 +114,11 @@ def compare(
             continue
         metric = METRICS[params.metric]
         resolution = metric.step if metric.split is None else 1 / num_images[metric.split]
-        rows[name], difference = _measure(name, params, runs, resolution)
+        rows[name], difference = _measure(name, params, runs, resolution, not_comparable.get(name, ""))
         by_images = params.metric in BY_IMAGES and params.variant in correct
         if by_images and params.baseline is not None and params.baseline in correct:
             rows[name] = _with_images(rows[name], correct[params.variant], correct[params.baseline])
-        if difference is not None:
+        if difference is not None and rows[name].verdict != "not comparable":
             families.setdefault(params.family, {})[name] = difference
     for family in families.values():
         rows |= _decided({name: rows[name] for name in family}, comparisons, family)
@@ -134,52 +138,77 @@ def _missing(params: ComparisonParams, runs: pd.DataFrame) -> str | None:
 
 
 def _measure(
-    name: str, params: ComparisonParams, runs: pd.DataFrame, resolution: float
+    name: str, params: ComparisonParams, runs: pd.DataFrame, resolution: float, not_comparable: str
 ) -> tuple[Comparison, Difference | None]:
     """The comparison without what its family adds, and its difference where several seeds give one."""
-    values, seeds = _values(runs, params.variant, params.metric)
-    low, high = verdicts.claim_range(params.claim, params.baseline is not None)
-    design: Literal["paired", "welch", "one-sample", "count"]
-    if params.baseline is None:
-        assert isinstance(params.claim, NumberParams | AtMostParams)
-        design, others, other_seeds = "one-sample", np.array([params.claim.value]), None
-    else:
-        others, other_seeds = _values(runs, params.baseline, params.metric)
-        design = "paired" if seeds == other_seeds else "welch"
-    samples = [values, others] if design == "welch" else [values - others]
-    difference = effect_size = None
+    claim = params.claim
+    values = _values(runs, params.variant, params.metric)
+    others = None if params.baseline is None else _values(runs, params.baseline, params.metric)
+    figure = 0.0
+    if isinstance(claim, NumberParams) or (isinstance(claim, AtMostParams) and others is None):
+        figure = claim.value
+    design, samples, difference, effect_size = _estimate(values - figure, others, resolution)
+    change = float(values.mean() - figure - (0.0 if others is None else others.mean()))
+    low, high = verdicts.claim_range(claim, others is not None)
     verdict: verdicts.Verdict = "undecided"
     if METRICS[params.metric].is_count:
         assert all(np.ptp(sample) == 0 for sample in samples)
-        change = np.mean(values) - np.mean(others)
-        allowed = low <= change <= high and (change != 0 or params.claim.name not in ("higher", "lower"))
+        allowed = low <= change <= high and (change != 0 or claim.name not in ("higher", "lower"))
         design, verdict = "count", "supported" if allowed else "contradicted"
-    elif min(map(len, samples)) > 1:
-        estimated = welch(values, others, resolution) if design == "welch" else paired(samples[0], resolution)
-        difference = estimated if estimated.standard_error > 0 else None
-        effect_size = hedges_g(values, others) if design == "welch" else cohen_dz(samples[0])
     diverged = runs["diverged_epoch"][runs["variant"].isin([params.variant, params.baseline])].notna()
+    notes = [not_comparable] if not_comparable else []
+    if design != "count":
+        notes += _notes(samples, difference, diverged, METRICS[params.metric].step_name)
+    interval_low, interval_high = (None, None) if difference is None else map(float, difference.interval())
     row = Comparison(
         name=name,
         **params.model_dump(exclude={"claim"}),
-        claim=params.claim.name,
+        claim=claim.name,
         claim_low=low if math.isfinite(low) else None,
         claim_high=high if math.isfinite(high) else None,
         design=design,
         num_seeds=len(values),
-        num_baseline_seeds=None if other_seeds is None else len(others),
+        num_baseline_seeds=None if others is None else len(others),
         num_diverged=int(diverged.sum()),
-        variant_mean=float(np.mean(values)),
-        baseline_mean=None if other_seeds is None else float(np.mean(others)),
-        difference=float(np.mean(values) - np.mean(others)),
+        variant_mean=float(values.mean()),
+        baseline_mean=None if others is None else float(others.mean()),
+        difference=change,
+        low=interval_low,
+        high=interval_high,
         effect_size=effect_size,
-        note=_note(samples, difference, diverged, METRICS[params.metric].step_name) if design != "count" else "",
-        verdict=verdict,
+        note="; ".join(notes),
+        verdict="not comparable" if not_comparable else verdict,
     )
     return row, difference
 
 
-def _note(samples: list[FloatArray], difference: Difference | None, diverged: "pd.Series[bool]", step_name: str) -> str:
+def _estimate(
+    values: "pd.Series[float]", others: "pd.Series[float] | None", resolution: float
+) -> tuple[Design, list[FloatArray], Difference | None, float | None]:
+    """How they are compared, the samples of that, the difference if several seeds differ, and the effect size."""
+    design: Design
+    difference = effect_size = None
+    if others is None or values.index.equals(others.index):
+        design, of_seeds = ("one-sample", values) if others is None else ("paired", values - others)
+        sample = np.asarray(of_seeds, dtype=np.float64)
+        samples = [sample]
+        if len(sample) > 1:
+            difference, effect_size = one_sample(sample, resolution), cohen_dz(sample)
+    else:
+        pairs = values.index.intersection(others.index)
+        design = "partly paired" if len(pairs) >= LEAST_PAIRS else "unpaired"
+        pairs_first = (pd.concat([series[pairs], series.drop(pairs)]) for series in (values, others))
+        first, second = samples = [np.asarray(series, dtype=np.float64) for series in pairs_first]
+        if min(len(first), len(second)) > 1:
+            difference, effect_size = two_samples(first, second, len(pairs), resolution), hedges_g(first, second)
+    if difference is not None and difference.standard_error == 0:
+        difference = None
+    return design, samples, difference, effect_size
+
+
+def _notes(
+    samples: list[FloatArray], difference: Difference | None, diverged: "pd.Series[bool]", step_name: str
+) -> list[str]:
     alike = all(np.ptp(sample) == 0 for sample in samples)
     notes = [f"{diverged.sum()} of {len(diverged)} runs diverged"] if diverged.any() else []
     if min(map(len, samples)) == 1:
@@ -187,13 +216,12 @@ def _note(samples: list[FloatArray], difference: Difference | None, diverged: "p
     elif alike:
         spread = "unknown" if difference is None else f"taken as {step_name}"
         notes.append(f"all seeds alike: their spread is {spread}")
-    return "; ".join(notes)
+    return notes
 
 
-def _values(runs: pd.DataFrame, variant: str, metric: str) -> tuple[FloatArray, list[int]]:
-    """The metric of each seed [seeds], and the seeds, in increasing order."""
-    mine = runs[runs["variant"] == variant].sort_values("seed")
-    return mine[metric].to_numpy(dtype=np.float64), mine["seed"].tolist()
+def _values(runs: pd.DataFrame, variant: str, metric: str) -> "pd.Series[float]":
+    """The metric by seed, in increasing order."""
+    return runs[runs["variant"] == variant].set_index("seed")[metric].astype(np.float64).sort_index()
 
 
 def _with_images(row: Comparison, variant: BoolArray, baseline: BoolArray) -> Comparison:
@@ -219,7 +247,6 @@ def _decided(
     decisions = verdicts.decide(together, lows, highs)
     first_level = verdicts.ALPHA / len(rows)  # of the smallest p of all, and of those that are still to be decided
     next_level = verdicts.ALPHA / max(decisions.verdicts.count("undecided"), 1)
-    interval_lows, interval_highs = together.interval()
     decided = {}
     for i, (name, row) in enumerate(rows.items()):
         error, df = float(together.standard_error[i]), float(together.df[i])
@@ -231,8 +258,6 @@ def _decided(
             needed = verdicts.seeds_needed(distances, spread, df_per_seed, num_seeds, next_level)
         decided[name] = dataclasses.replace(
             row,
-            low=float(interval_lows[i]),
-            high=float(interval_highs[i]),
             p=float(decisions.p[i]),
             p_holm=float(decisions.p_holm[i]),
             detectable=verdicts.detectable_distance(error, df, first_level),

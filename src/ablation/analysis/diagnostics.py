@@ -14,13 +14,15 @@ LATE = 0.25  # the last part of the epochs
 def of_curve(curve: pd.DataFrame, diverged: bool) -> dict[str, float]:
     """`curve`: val_accuracy and batch_loss_sd by epoch. Epochs count from 1; NaN where the accuracy was never reached.
 
-    epochs_to_converge: until 95 % of the run's own best; NaN for a run that diverged. instability: the standard
-    deviation of the batches' losses within an epoch, mean over the last quarter of the epochs.
+    plateau: the accuracy's mean over the last quarter of the epochs. epochs_to_converge: until 95 % of the run's own
+    best. Both are NaN for a run that diverged. instability: the standard deviation of the batches' losses within an
+    epoch, mean over the last quarter of the epochs.
     """
     accuracy = curve["val_accuracy"]
-    late = curve["batch_loss_sd"].iloc[-math.ceil(LATE * len(curve)) :]
+    late = curve.iloc[-math.ceil(LATE * len(curve)) :]
     return {
-        "instability": float(late.mean(skipna=False)) if len(late) else math.nan,
+        "plateau": math.nan if diverged else float(late["val_accuracy"].mean()),
+        "instability": float(late["batch_loss_sd"].mean(skipna=False)) if len(late) else math.nan,
         "epochs_to_converge": math.nan if diverged else _first(accuracy >= CONVERGED * accuracy.max()),
         **{f"epochs_to_{100 * level:.0f}": _first(accuracy >= level) for level in LEVELS},
     }

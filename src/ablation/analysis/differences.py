@@ -13,6 +13,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 CONFIDENCE = 0.95
 NUM_RESAMPLES = 10_000
+LEAST_PAIRS = 4  # fewer do not tell how the variants' seeds correlate
 
 
 class Difference(NamedTuple):
@@ -21,8 +22,9 @@ class Difference(NamedTuple):
     mean: FloatArray
     standard_error: FloatArray
     df: FloatArray  # degrees of freedom of Student's t
-    spread: FloatArray  # standard deviation of the difference between one seed of each: over sqrt(n) for n of each
-    df_per_seed: FloatArray  # degrees of freedom with n seeds of each, over n - 1
+    # For n seeds of each, the same for both where some are already:
+    spread: FloatArray  # standard error times sqrt(n)
+    df_per_seed: FloatArray  # degrees of freedom over n - 1
 
     def interval(self) -> tuple[FloatArray, FloatArray]:
         """The 95 % confidence interval."""
@@ -30,48 +32,71 @@ class Difference(NamedTuple):
         return low, high
 
 
-def paired(differences: FloatArray, resolution: float) -> Difference:
-    """The mean of per-seed differences [..., seeds], by the paired (one-sample) t interval.
-
-    Runs with the same seed share the order of the images and the random numbers of the augmentation, so a seed is a
-    pair, and what its data stream adds to both runs cancels. The interval is exact however much that is; where it is
-    little, pairing costs degrees of freedom (n - 1 against up to 2n - 2) and the interval is wider than Welch's.
+def one_sample(values: FloatArray, resolution: float) -> Difference:
+    """The mean of `values` [..., seeds], by Student's one-sample t interval.
 
     `resolution` is the least standard deviation that counts: one image of an accuracy, 0 for a measure without steps.
     A few seeds agree to the image by chance, which is no evidence of a spread of zero.
     """
-    num_seeds = differences.shape[-1]
-    spread = np.maximum(np.std(differences, axis=-1, ddof=1), resolution)
+    num_seeds = values.shape[-1]
+    spread = np.maximum(np.std(values, axis=-1, ddof=1), resolution)
     df = np.full(spread.shape, num_seeds - 1.0)
-    mean, one = np.mean(differences, axis=-1), np.ones(spread.shape)
+    mean, one = np.mean(values, axis=-1), np.ones(spread.shape)
     return Difference(mean, spread / np.sqrt(num_seeds), df, spread, one)
 
 
-def welch(variant: FloatArray, baseline: FloatArray, resolution: float) -> Difference:
-    """The difference of means of [..., seeds] and [..., other seeds], by Welch's interval for unequal variances.
+def two_samples(variant: FloatArray, baseline: FloatArray, num_pairs: int, resolution: float) -> Difference:
+    """The difference of means of [..., seeds] and [..., other seeds]; the first `num_pairs` of each are the same seeds.
 
-    For variants that were not trained with the same seeds. Variances differ (a network close to divergence spreads ten
-    times as wide), so they are not pooled. With two seeds each it covers 97 to 98 %. `resolution` as for `paired`.
+    Runs with the same seed share the order of the images and the random numbers of the augmentation, so a seed is a
+    pair: what its data stream adds to both runs cancels, however much that is. By Derrick, Russ, Toher and White 2017,
+    "Test statistics for the comparison of means for two samples that include both paired and independent
+    observations" (their T_new2): the paired t interval where all seeds are pairs, Welch's where none are.
+    Variances differ (a network close to divergence spreads ten times as wide), so they are not pooled. `resolution` as
+    for `one_sample`. Three pairs or fewer tell too little of their correlation and count as unpaired.
     """
+    n1, n2 = variant.shape[-1], baseline.shape[-1]
+    num_pairs = num_pairs if num_pairs >= LEAST_PAIRS else 0
+    first, second = (np.maximum(np.var(values, axis=-1, ddof=1), resolution**2) for values in (variant, baseline))
+    pairs = variant[..., :num_pairs], baseline[..., :num_pairs]
+    covariance = _correlation(*pairs) * np.sqrt(first * second)
 
-    def squared(first: FloatArray, second: FloatArray, n1: int, n2: int) -> tuple[FloatArray, FloatArray]:
-        """The squared standard error of n1 and n2 seeds with these variances, and its degrees of freedom."""
-        error = first / n1 + second / n2
-        return error, error**2 / ((first / n1) ** 2 / (n1 - 1) + (second / n2) ** 2 / (n2 - 1))
+    num_single = n1 + n2 - 2 * num_pairs
+    with np.errstate(invalid="ignore"):  # 0 / 0 where neither has any spread
+        welch_df = (first / n1 + second / n2) ** 2 / ((first / n1) ** 2 / (n1 - 1) + (second / n2) ** 2 / (n2 - 1))
+        welch_df_per_seed = (first + second) ** 2 / (first**2 + second**2)
+    df = num_pairs - 1 + (welch_df - num_pairs + 1) * num_single / (num_single + 2 * num_pairs)
 
-    groups = (variant, baseline)
-    first, second = (np.maximum(np.std(values, axis=-1, ddof=1), resolution) ** 2 for values in groups)
-    error, df = squared(first, second, variant.shape[-1], baseline.shape[-1])
-    _, df_of_two = squared(first, second, 2, 2)
-    mean = np.mean(variant, axis=-1) - np.mean(baseline, axis=-1)
-    return Difference(mean, np.sqrt(error), df, np.sqrt(first + second), df_of_two)
+    def standard_error(n1: int, n2: int, num_pairs: int) -> FloatArray:
+        share = num_pairs / (n1 * n2)
+        least = resolution**2 * (1 / n1 + 1 / n2 - share)
+        error: FloatArray = np.sqrt(np.maximum(first / n1 + second / n2 - 2 * covariance * share, least))
+        return error
+
+    return Difference(
+        np.mean(variant, axis=-1) - np.mean(baseline, axis=-1),
+        standard_error(n1, n2, num_pairs),
+        df,
+        standard_error(1, 1, 1 if num_pairs else 0),
+        np.ones(first.shape) if num_pairs else welch_df_per_seed,
+    )
+
+
+def _correlation(first: FloatArray, second: FloatArray) -> FloatArray:
+    """Pearson's, along the last axis; 0 where it is not defined."""
+    if first.shape[-1] < 2:
+        return np.zeros(first.shape[:-1])
+    a, b = (values - np.mean(values, axis=-1, keepdims=True) for values in (first, second))
+    scale = np.sqrt(np.sum(a**2, axis=-1) * np.sum(b**2, axis=-1))
+    correlation: FloatArray = np.divide(np.sum(a * b, axis=-1), scale, out=np.zeros(scale.shape), where=scale > 0)
+    return correlation
 
 
 def mean_interval(values: FloatArray, resolution: float) -> tuple[float, float] | None:
-    """The 95 % confidence interval of a mean over seeds, as for `paired`; None with one seed or without any spread."""
+    """The 95 % confidence interval of a mean over seeds, as of `one_sample`; None with one seed or without spread."""
     if len(values) < 2 or (resolution == 0 and np.ptp(values) == 0):
         return None
-    low, high = paired(values, resolution).interval()
+    low, high = one_sample(values, resolution).interval()
     return float(low), float(high)
 
 

@@ -1,4 +1,4 @@
-"""What can be compared: the columns of `runs.Study` that a comparison may name, and how each is told to people."""
+"""What can be compared: the columns of `Study.runs` that a comparison may name, and how each is told to people."""
 
 from typing import NamedTuple
 
@@ -27,6 +27,7 @@ def _share(words: str, split: str | None = None, step: float = 0.0, step_name: s
 
 METRICS = {
     "val_accuracy": _share("validation accuracy", "val"),
+    "plateau": _share("mean validation accuracy of the last quarter of the epochs", "val"),
     "test_accuracy": _share("test accuracy", "test"),
     "train_accuracy": _share("training accuracy", "train"),
     "gap": _share("train minus val accuracy", "val"),
@@ -35,6 +36,7 @@ METRICS = {
     "epochs_to_converge": Metric(
         "epochs to 95 % of its best accuracy", "epochs", digits=1, step=1.0, step_name="one epoch"
     ),
+    "epochs_to_60": Metric("epochs to 60 % accuracy", "epochs", digits=1, step=1.0, step_name="one epoch"),
     "batch_norm_mean": Metric("mean of batch norm's outputs", digits=4),
     "batch_norm_mean_normalized": Metric("mean before batch norm's affine part", digits=4),
     "dead_units": _share("dead units", step=1 / 228, step_name="one unit of SimpleNN"),

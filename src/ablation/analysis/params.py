@@ -40,11 +40,12 @@ class AtMostParams(Settings):
 
 
 class NumberParams(Settings):
-    """A figure: of the difference from the baseline, or of the variant itself where there is none."""
+    """A figure reported: of the difference from the baseline, or of the variant itself where there is none."""
 
     name: Literal["number"]
     value: float
     tolerance: Annotated[float, Field(gt=0)]
+    epochs: Annotated[int, Field(ge=1)] | None  # after which it was reported; None where they do not matter
 
 
 ClaimParams = Annotated[
@@ -74,7 +75,7 @@ class ComparisonParams(Settings):
             raise ValueError(
                 f"the claim {self.claim.name} needs a baseline; without one only number and at_most can be claimed"
             )
-        figures = self.claim.model_dump(exclude={"name"})
+        figures = self.claim.model_dump(exclude={"name", "epochs"})
         if METRICS[self.metric].is_share and any(abs(value) > 1 for value in figures.values()):
             told = ", ".join(f"{key} {value:g}" for key, value in figures.items())
             raise ValueError(f"the claim's {told}: {self.metric} is a fraction, so at most 1 (0.6 is 60 %)")
@@ -83,10 +84,18 @@ class ComparisonParams(Settings):
         return self
 
 
+class ReportedParams(Settings):
+    """The data for which the numbers claimed were reported: on others they can be neither right nor wrong."""
+
+    label: Title
+    train_size: Annotated[int, Field(ge=1)]  # images
+
+
 class AggregateParams(Settings):
     """The section `aggregate` of params.yaml."""
 
     sweeps: dict[Name, SweepParams]
+    reported: ReportedParams
     comparisons: dict[str, ComparisonParams]
 
 
@@ -96,3 +105,22 @@ class ReportParams(AggregateParams):
     label: str  # names the data
     seeds: dict[str, list[int]]  # of each variant
     variants: dict[str, dict[str, Any]]  # name -> settings, in the order of `study`
+
+    def not_comparable(self, num_train_images: int) -> dict[str, str]:
+        """Name -> what differs, of the comparisons with a number reported for other data or epochs than these."""
+        found = {}
+        for name, comparison in self.comparisons.items():
+            if not isinstance(comparison.claim, NumberParams):
+                continue
+            differs = []
+            if self.label != self.reported.label:
+                differs.append(f"{self.label}, not {self.reported.label}")
+            if num_train_images != self.reported.train_size:
+                differs.append(f"{num_train_images:,} training images, not {self.reported.train_size:,}")
+            compared = (comparison.variant, comparison.baseline)
+            epochs = sorted({settings["epochs"] for variant, settings in self.variants.items() if variant in compared})
+            if comparison.claim.epochs is not None and epochs != [comparison.claim.epochs]:
+                differs.append(f"{' and '.join(map(str, epochs))} epochs, not {comparison.claim.epochs}")
+            if differs:
+                found[name] = "; ".join(differs)
+        return found

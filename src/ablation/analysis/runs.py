@@ -36,21 +36,6 @@ class Study(NamedTuple):
     curves: pd.DataFrame
 
 
-class Spread(NamedTuple):
-    """Mean and standard deviation (of a sample: n - 1) over seeds; one seed has no deviation."""
-
-    mean: float
-    sd: float | None
-
-
-class Summary(NamedTuple):
-    """One variant's accuracy over its n seeds."""
-
-    val: Spread
-    test: Spread
-    n: int
-
-
 def read_study(params: ReportParams, folder: Path) -> Study:
     """Everything below `folder` that `params` names. Raises InvalidInput naming the first file that is missing."""
     runs, curves = [], []
@@ -118,18 +103,6 @@ def read_num_images(params: ReportParams, folder: Path) -> dict[str, int]:
                 "dvc repro evaluates them again"
             )
     return dict(sizes[0])
-
-
-def summarize(runs: pd.DataFrame) -> dict[str, Summary]:
-    """Accuracy of each variant over its seeds, in the order of `runs`."""
-    return {
-        str(variant): Summary(val=_spread(group["val_accuracy"]), test=_spread(group["test_accuracy"]), n=len(group))
-        for variant, group in runs.groupby("variant", sort=False)
-    }
-
-
-def _spread(values: "pd.Series[float]") -> Spread:
-    return Spread(float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else None)
 
 
 def _row(

@@ -1,15 +1,22 @@
 """Each claim allows a range of differences: above zero (higher), below zero (lower), within a margin of zero (equal),
-up to a value (at most), or within a tolerance of the figure reported (a number).
+up to a value (at most), or within a tolerance of a figure reported (a number).
 
 The difference of means over seeds has a 95 % t interval: of the differences per seed where both variants were trained
-with the same seeds, which share data order and augmentation; by Welch's formula where they were not; and of the values
-themselves where a figure has no baseline.
+with the same seeds, which share data order and augmentation; by the test of Derrick et al. 2017 for partly paired
+samples where they share at least four; by Welch's where they share fewer; and of the values themselves where a figure
+has no baseline.
 
 A claim is supported when the difference lies inside its range and contradicted when it lies outside, each only if
 its distance from the nearest bound of the range is significant: two-sided t-test, p < 0.05 after Holm's correction over
-the comparisons of the family, so that at most one family in twenty holds a false verdict. Everything else is
-undecided, with the number of seeds that would decide it with 80 % power or more if the difference and its spread are
-what was measured, at p < 0.05 / number of the family's undecided comparisons.
+the comparisons of the family. So at most one family in twenty holds a false verdict, provided that the number of seeds
+was chosen before the results were seen: to add seeds until a verdict falls makes false ones more frequent.
+
+Everything else is undecided, with the number of seeds, the same for both variants, that would decide it with 80 % power
+or more if the difference and its spread are what was measured, at p < 0.05 / number of the family's undecided
+comparisons. What was measured is uncertain itself, and so is that number: a first guess at the size of the next study.
+
+A number is a figure reported for certain data and epochs. Where these runs have others, the difference is shown, and
+the verdict is not comparable.
 
 With one seed every claim is undecided: it speaks of a way to train, and one run does not tell how far the next would
 differ. The comparison over test images beside it is then evidence on these two networks only.
@@ -17,11 +24,12 @@ differ. The comparison over test images beside it is then evidence on these two 
 Parameters, multiply-adds and bytes of activations are counted, not measured: they are the same for every seed, and
 their claims are decided as they stand.
 
-Every run counts, diverged or at chance level as well; a run that diverged has the accuracy of its best epoch before.
-Where a run that diverged has no value, as of the spread of its late losses, the comparison is listed as not run.
+Every run counts, diverged or at chance level as well. A run that diverged has the accuracy of its best epoch before, or
+of the network as it was when it diverged in its first epoch. Where a run that diverged has no value, as of the spread
+of its late losses, the comparison is listed as not run.
 
-A spread below the least that the metric can change by (an image, an epoch, a unit) counts as that much, also where all
-seeds agree. A failure so rare that no seed met it is not in the interval.
+A spread smaller than the metric's smallest possible step (one image, one epoch, one unit) is replaced by that step,
+even where all seeds agree. Failures too rare to occur in any of these seeds are not covered by the interval.
 """
 
 import math
@@ -42,7 +50,7 @@ ALPHA = 0.05
 POWER = 0.8
 MAX_SEEDS = 1000
 
-Verdict = Literal["supported", "contradicted", "undecided"]
+Verdict = Literal["supported", "contradicted", "undecided", "not comparable"]
 
 
 class Decisions(NamedTuple):
@@ -54,7 +62,10 @@ class Decisions(NamedTuple):
 
 
 def claim_range(claim: ClaimParams, has_baseline: bool) -> tuple[float, float]:
-    """Bounds of the differences that the claim allows; without a baseline, of differences from the figure itself."""
+    """Bounds of the differences that the claim allows: from the baseline, or from the figure claimed.
+
+    From the figure: those of a number, and of a variant without a baseline.
+    """
     match claim:
         case HigherParams():
             return 0.0, math.inf
@@ -64,9 +75,8 @@ def claim_range(claim: ClaimParams, has_baseline: bool) -> tuple[float, float]:
             return -margin, margin
         case AtMostParams(value=value):
             return -math.inf, value if has_baseline else 0.0
-        case NumberParams(value=value, tolerance=tolerance):
-            center = value if has_baseline else 0.0
-            return center - tolerance, center + tolerance
+        case NumberParams(tolerance=tolerance):
+            return -tolerance, tolerance
 
 
 def distances_to_clear(mean: float, low: float, high: float) -> list[float]:

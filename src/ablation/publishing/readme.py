@@ -59,6 +59,7 @@ def section(folder: Path) -> str:
         parts += ["", tables.warning(label).rstrip()]
     if (folder / FIGURE).exists():
         parts += ["", f"![Effects against what the study claims, with 95 % intervals]({FOLDER / FIGURE})"]
+    parts += ["", "### What each change does", "", _markdown(_effects(folder))]
     parts += [
         "",
         "### Accuracy, best validation accuracy first",
@@ -88,6 +89,11 @@ def read_comparisons(path: Path) -> list[Comparison]:
     ]
 
 
+def _claimed(path: Path) -> dict[str, str]:
+    table = pd.read_csv(path)
+    return dict(zip(table["name"], table["claimed"], strict=True))
+
+
 def draw(folder: Path) -> None:
     """The figure, from the tables in `folder`; none where no comparison of the plot was run."""
     path = folder / "comparisons.csv"
@@ -96,10 +102,9 @@ def draw(folder: Path) -> None:
         (folder / FIGURE).unlink(missing_ok=True)
         return
     label = str(pd.read_csv(folder / "ablation.csv")["data"].iloc[0])
-    table, buffer = pd.read_csv(path), io.BytesIO()
-    claimed = dict(zip(table["name"], table["claimed"], strict=True))
+    buffer = io.BytesIO()
     with style.every_row():
-        forest.forest(rows, claimed, label).save(buffer, format="png", scale_factor=1.5)
+        forest.forest(rows, _claimed(path), label).save(buffer, format="png", scale_factor=1.5)
     told = PngInfo()
     told.add_text(SOURCE, hashlib.sha256(path.read_bytes()).hexdigest())
     with Image.open(buffer) as picture:
@@ -114,7 +119,7 @@ def _origin(runs: pd.DataFrame, facts: dict[str, Any]) -> str:
     said += f"{runs['seconds'].sum() / 60:,.0f} minutes of training, the sum over {len(runs)} runs."
     if "commit" in facts:
         dirty = f" with uncommitted changes in {', '.join(facts['uncommitted'])}" if facts["uncommitted"] else ""
-        said += f" Commit {facts['commit']}{dirty}, {facts['date'][:10]}."
+        said += f" Aggregated at commit {facts['commit']}{dirty}, {facts['date'][:10]}."
     if "changed" in facts:
         said += f" Made with\n\n```console\n{provenance.command(facts['changed'])}\n```"
     return said
@@ -136,6 +141,11 @@ def _statements(folder: Path) -> pd.DataFrame:
             "evidence": table["evidence"].str.replace("; ", "<br>"),
         }
     )
+
+
+def _effects(folder: Path) -> pd.DataFrame:
+    path = folder / "comparisons.csv"
+    return pd.DataFrame(comparison_tables.effect_rows(read_comparisons(path), _claimed(path)))
 
 
 def _figures(folder: Path) -> pd.DataFrame:

@@ -5,18 +5,24 @@ from collections.abc import Mapping
 import pandas as pd
 
 from ablation.analysis.comparisons import Comparison, Comparisons
-from ablation.analysis.metrics import METRICS
 from ablation.analysis.params import ComparisonParams, ReportParams
 from ablation.reporting import statements
-from ablation.reporting.comparison_tables import claim_text, effect_text, seeds_text, title_text
-from ablation.reporting.style import max_seeds, num_seeds
+from ablation.reporting.comparison_tables import (
+    claim_text,
+    claim_texts,
+    effect_rows,
+    effect_text,
+    seeds_text,
+    title_text,
+)
+from ablation.reporting.style import VERDICTS, max_seeds, num_seeds
 from ablation.reporting.tables import accuracy_rows, accuracy_text, best_first, data_name, text_table, warning
 
 
 def sentences(
     params: ReportParams, runs: pd.DataFrame, compared: Comparisons, num_images: Mapping[str, int]
 ) -> list[str]:
-    """The answer: the best variant, how the study's claims fared, and the largest effect that is certain."""
+    """The answer beside the effects of each change: the best variant, and how the study's claims fared."""
     best = best_first(runs)[0]
     accuracy = accuracy_text(runs[runs["variant"] == best]["test_accuracy"], num_images["test"])
     interval = " (mean and 95 % interval)" if "±" in accuracy else ""
@@ -26,25 +32,24 @@ def sentences(
         f"{num_images['train']:,} images of {data_name(params.label)}, {best} has the best "
         f"validation accuracy; it recognises {accuracy} % of the test images{interval}."
     ]
-    by_verdict = {
-        verdict: [row for row in compared.rows if row.verdict == verdict]
-        for verdict in ("supported", "contradicted", "undecided")
-    }
-    counts = ", ".join(f"{len(rows)} {verdict}" for verdict, rows in by_verdict.items())
-    left_out = f"; {len(compared.not_run)} more were not run" if compared.not_run else ""
-    said.append(f"Claims of the study tested: {len(compared.rows)}, of them {counts}{left_out}.")
+    by_verdict = {verdict: [row for row in compared.rows if row.verdict == verdict] for verdict in VERDICTS}
+    tested = len(compared.rows) - len(by_verdict["not comparable"])
+    counts = ", ".join(
+        f"{len(by_verdict[verdict])} {verdict}" for verdict in ("supported", "contradicted", "undecided")
+    )
+    said.append(f"Of the study's claims, {tested} were tested: {counts}.")
+    if by_verdict["not comparable"]:
+        said.append(
+            f"{len(by_verdict['not comparable'])} figures that it reports are of other data or epochs than these runs."
+        )
+    if compared.not_run:
+        said.append(f"{len(compared.not_run)} claims were not run.")
     if by_verdict["contradicted"]:
         claims = [
             f"{title_text(row)} (claimed {claim_text(params.comparisons[row.name])}, effect {effect_text(row)})"
             for row in by_verdict["contradicted"]
         ]
         said.append(f"Contradicted: {'; '.join(claims)}.")
-    effects = [
-        row for row in by_verdict["supported"] if row.claim in ("higher", "lower") and METRICS[row.metric].is_share
-    ]
-    if effects:
-        largest = max(effects, key=lambda row: abs(row.difference))
-        said.append(f"The largest effect claimed and supported: {title_text(largest)}, {effect_text(largest)} points.")
     if max_seeds(runs) == 1:
         said.append("With one seed no claim can be decided: nobody knows how far another run would differ.")
     return said
@@ -54,9 +59,11 @@ def comment(params: ReportParams, runs: pd.DataFrame, compared: Comparisons, num
     """results/report.md."""
     shown = ("variant", "n", "val accuracy, %", "test accuracy, %")
     accuracies = [{key: cells[key] for key in shown} for cells in accuracy_rows(runs, num_images)]
-    order = ["contradicted", "supported", "undecided"]
+    order = ["contradicted", "supported", "undecided", "not comparable"]
     said = " ".join(sentences(params, runs, compared, num_images))
     parts = [f"## Ablation on {data_name(params.label)}\n", warning(params.label) + said]
+    if effects := effect_rows(compared.rows, claim_texts(params.comparisons)):
+        parts += ["", text_table(effects, "pipe", right=["n"])]
     parts += [
         "",
         _folded(
@@ -68,13 +75,17 @@ def comment(params: ReportParams, runs: pd.DataFrame, compared: Comparisons, num
             _verdict(row, params.comparisons) for row in sorted(compared.rows, key=lambda row: order.index(row.verdict))
         ]
         answers = [
-            {"": str(found.number), "statement": found.statement, "answer": found.answer}
-            | {"evidence": "; ".join(found.evidence)}
+            {
+                "": str(found.number),
+                "statement": found.statement,
+                "answer": found.answer,
+                "evidence": "; ".join(found.evidence),
+            }
             for found in statements.findings(compared)
         ]
         parts.append(_folded("The study's twelve statements", answers))
-        parts.append(_folded(f"{len(verdicts)} claims tested", verdicts))
-    return "\n".join(parts) + "Charts, statements and the rule: `results/report.html`.\n"
+        parts.append(_folded(f"{len(verdicts)} claims", verdicts))
+    return "\n".join(parts) + "Charts and the rule: `results/report.html`.\n"
 
 
 def _verdict(row: Comparison, comparisons: Mapping[str, ComparisonParams]) -> dict[str, str]:

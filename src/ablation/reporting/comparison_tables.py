@@ -1,7 +1,7 @@
 """The comparisons as tables, and the words for what is claimed and what was found."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -22,9 +22,9 @@ from ablation.reporting.provenance import change_text, changes
 from ablation.reporting.tables import text_table
 
 LEGEND = """
-Effect: difference from the baseline or, of a variant alone, from the figure reported (where a bound is claimed, the
-value itself), with its 95 % confidence interval over n seeds; in percentage points or the unit named. p: after Holm's
-correction over the comparisons of its family.
+Effect: the variant minus its baseline; of a number reported, what was measured minus that number; of an upper bound on
+a variant alone, the value itself. With its 95 % confidence interval over n seeds, in percentage points or the unit
+named. p: after Holm's correction over the comparisons of its family.
 """
 
 
@@ -71,6 +71,26 @@ def effect_text(row: Comparison) -> str:
         low, high = (format(metric.scale * (bound + shift(row)), form) for bound in (row.low, row.high))
         effect += f" [{low}, {high}]"
     return effect if metric.is_share else f"{effect} {metric.unit}".strip()
+
+
+def effects(rows: Sequence[Comparison]) -> list[Comparison]:
+    """What each change does to validation accuracy, the largest gain first: of variants against their baselines."""
+    found = [row for row in rows if row.metric == "val_accuracy" and row.baseline and row.claim != "number"]
+    return sorted(found, key=lambda row: -row.difference)
+
+
+def effect_rows(rows: Sequence[Comparison], claimed: Mapping[str, str]) -> list[dict[str, str]]:
+    """The cells of `effects`, by heading; claimed: the claim in words, by comparison."""
+    return [
+        {
+            "change": row.title,
+            "effect on val accuracy, points [95 %]": effect_text(row),
+            "n": seeds_text(row),
+            "the study claims": claimed[row.name],
+            "verdict": row.answer,
+        }
+        for row in effects(rows)
+    ]
 
 
 def measured_text(row: Comparison) -> str:

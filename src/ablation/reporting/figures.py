@@ -1,14 +1,18 @@
-"""The figures, as Altair charts. Bars and bands are one standard deviation over seeds, and absent with one seed."""
+"""The figures, as Altair charts.
 
-from collections.abc import Callable
+Bars of the accuracies that the tables have are the tables' 95 % confidence intervals. In sweeps and learning curves
+they are one standard deviation over seeds, and bands as well. With one seed there are none.
+"""
+
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import altair as alt
 import pandas as pd
 
 from ablation.analysis.comparisons import Comparisons
+from ablation.analysis.differences import mean_interval
 from ablation.analysis.params import ReportParams
-from ablation.analysis.runs import Spread, summarize
 from ablation.reporting import cost, forest
 from ablation.reporting.comparison_tables import claim_texts
 from ablation.reporting.style import (
@@ -24,7 +28,7 @@ from ablation.reporting.style import (
     max_seeds,
     num_seeds,
 )
-from ablation.reporting.tables import best_first, data_name, divergences
+from ablation.reporting.tables import accuracy_rows, data_name
 
 CHANCE = 0.1  # accuracy of a guess among ten classes
 SMALLEST_RANGE = 0.05  # of an accuracy axis, so that noise does not look like an effect
@@ -33,12 +37,17 @@ SPLITS = ["test", "val"]
 
 
 def all_figures(
-    params: ReportParams, runs: pd.DataFrame, curves: pd.DataFrame, points: pd.DataFrame, compared: Comparisons
+    params: ReportParams,
+    runs: pd.DataFrame,
+    curves: pd.DataFrame,
+    points: pd.DataFrame,
+    compared: Comparisons,
+    num_images: Mapping[str, int],
 ) -> dict[str, alt.TopLevelMixin]:
     """Those of results/figures, by name; `points` are those of all sweeps."""
     charts = {
         "learning_curves": learning_curves(runs, curves, params.label),
-        "accuracy": accuracy_by_variant(runs, params.label),
+        "accuracy": accuracy_by_variant(runs, num_images, params.label),
         "cost": cost.cost(runs, params.label),
     }
     claimed = claim_texts(params.comparisons)
@@ -73,18 +82,21 @@ def learning_curves(runs: pd.DataFrame, curves: pd.DataFrame, label: str, column
     )
 
 
-def accuracy_by_variant(runs: pd.DataFrame, label: str, on_page: bool = False) -> alt.TopLevelMixin:
+def accuracy_by_variant(
+    runs: pd.DataFrame, num_images: Mapping[str, int], label: str, on_page: bool = False
+) -> alt.TopLevelMixin:
     """Test and validation accuracy of every variant, best mean validation accuracy first.
 
     On the page it is as wide as its container, and the table there has the figures that are else at its right.
     """
     seeds, means = _accuracies(runs, ["variant"])
-    order = best_first(runs)
-    summary = summarize(runs)
+    means = means.drop(columns=["low", "high"]).merge(_intervals(seeds, num_images))
+    cells = accuracy_rows(runs, num_images)
+    order = [row["variant"] for row in cells]
     columns = [
-        ([_percent(summary[name].test) for name in order], COLORS["test"], 572),
-        ([_percent(summary[name].val) for name in order], COLORS["val"], 646),
-        ([divergences(runs[runs["variant"] == name]) for name in order], "black", 720),
+        ([row["test accuracy, %"] for row in cells], COLORS["test"], 572),
+        ([row["val accuracy, %"] for row in cells], COLORS["val"], 646),
+        ([row["notes"] for row in cells], "black", 720),
     ]
     y = alt.Y(
         "variant:N", sort=order, title=None, axis=alt.Axis(grid=True, ticks=False, labelPadding=8, bandPosition=0.5)
@@ -113,7 +125,7 @@ def accuracy_by_variant(runs: pd.DataFrame, label: str, on_page: bool = False) -
     return finish(
         chart,
         f"Accuracy by variant: {data_name(label)}",
-        _marks(runs) + ("" if on_page else " In percent at the right."),
+        _marks(runs, "95 % confidence interval") + ("" if on_page else " In percent at the right."),
     )
 
 
@@ -151,7 +163,7 @@ def sweep(points: pd.DataFrame, label: str, on_page: bool = False) -> alt.TopLev
     return finish(
         alt.layer(*layers).properties(width="container" if on_page else 520, height=300),
         f"{title}: {data_name(label)}",
-        _marks(points) + (" × the seed diverged." if seeds["diverged"].any() else ""),
+        _marks(points, "± 1 standard deviation") + (" × the seed diverged." if seeds["diverged"].any() else ""),
     )
 
 
@@ -199,8 +211,8 @@ def curve_lines(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     lines["low"], lines["high"] = lines["accuracy"] - lines["sd"], lines["accuracy"] + lines["sd"]
     is_last = lines["epoch"] == lines.groupby(keys)["epoch"].transform("max")
     lines["diverged"] &= is_last & (lines["split"] == "val")
-    headings = {variant: f"{variant}\n{_percent(summary.val)} %" for variant, summary in summarize(runs).items()}
-    return lines.assign(panel=lines["variant"].map(headings))
+    means = runs.groupby("variant")["val_accuracy"].mean()
+    return lines.assign(panel=lines["variant"] + "\n" + lines["variant"].map(lambda name: f"{100 * means[name]:.2f} %"))
 
 
 def _accuracies(runs: pd.DataFrame, by: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -251,12 +263,16 @@ def _accuracy_axis(
     return lambda field: channel(f"{field}:Q", **axis), rules if near_chance else []
 
 
-def _marks(runs: pd.DataFrame) -> str:
+def _intervals(seeds: pd.DataFrame, num_images: Mapping[str, int]) -> pd.DataFrame:
+    """The 95 % confidence intervals of the tables, by variant and split."""
+    rows = []
+    for (variant, split), group in seeds.groupby(["variant", "split"], sort=False):
+        low, high = mean_interval(group["accuracy"].to_numpy(), 1 / num_images[str(split)]) or (None, None)
+        rows.append({"variant": variant, "split": split, "low": low, "high": high})
+    return pd.DataFrame(rows).astype({"low": float, "high": float})
+
+
+def _marks(runs: pd.DataFrame, bar: str) -> str:
     if max_seeds(runs) == 1:
         return "One seed per variant, so no spread is known."
-    return f"Large point: mean over {num_seeds(runs)}; bar: ± 1 standard deviation; small point: one seed."
-
-
-def _percent(accuracy: Spread) -> str:
-    """Mean ± standard deviation in percent; the mean alone where there is no deviation."""
-    return f"{100 * accuracy.mean:.2f}" + (f" ± {100 * accuracy.sd:.2f}" if accuracy.sd is not None else "")
+    return f"Large point: mean over {num_seeds(runs)}; bar: {bar}; small point: one seed."

@@ -17,15 +17,17 @@ TICKS = [-100, -30, -10, -3, -1, 0, 1, 3, 10, 30, 100]
 SIGNED = "datum.value ? format(datum.value, '+~g') : '0'"
 NUMBERS = ["difference", "low", "high", "claim_low", "claim_high"]
 SUBTITLE = [
-    "Point: difference from the baseline, or from the figure reported; bar: 95 % confidence interval over seeds.",
-    "Grey band: what the study claims.",
+    "Point: difference from the {reference}; bar: its 95 % confidence interval over seeds. Grey band: what the study",
+    "claims. Verdicts are corrected for the number of comparisons (Holm), bars are not.",
 ]
 
 
 def groups(rows: Sequence[Comparison]) -> dict[str, list[Comparison]]:
-    """The comparisons of each forest plot, by the plot's name; none is empty. Other units are in the tables only."""
+    """The comparisons of each forest plot, by the plot's name; none is empty. The others are in the tables only."""
+    shares = [row for row in rows if METRICS[row.metric].is_share]
     parts = {
-        "forest": [row for row in rows if METRICS[row.metric].is_share],
+        "forest": [row for row in shares if row.claim != "number" and row.baseline is not None],
+        "forest_figures": [row for row in shares if row.claim == "number"],
         "forest_loss": [row for row in rows if row.metric == "first_batch_loss"],
     }
     return {name: part for name, part in parts.items() if part}
@@ -34,12 +36,13 @@ def groups(rows: Sequence[Comparison]) -> dict[str, list[Comparison]]:
 def forest(
     rows: Sequence[Comparison], claimed: Mapping[str, str], label: str, on_page: bool = False
 ) -> alt.TopLevelMixin:
-    """`rows` from top to bottom: all of shares, in percentage points, or all of losses, in nats.
+    """`rows` from top to bottom, one of `groups`: in percentage points, or in nats.
 
     claimed: the claim in words, by comparison. Points are on a symmetric log axis, linear within a point of zero: one
     study has effects of 0.1 and of 60 points. Each row's name is above its bar, so that the plot fits a phone.
     """
     losses = not METRICS[rows[0].metric].is_share
+    from_figures = rows[0].claim == "number"
     table = _table(rows, claimed, scale=1 if losses else 100)
     numbers = table[NUMBERS].to_numpy(dtype=np.float64)
     least, most = min(0.0, float(np.nanmin(numbers))), max(0.0, float(np.nanmax(numbers)))
@@ -54,7 +57,9 @@ def forest(
         else alt.Scale(type="symlog", constant=1, domain=domain, nice=False),
         "axis": alt.Axis(labelExpr=SIGNED, tickCount=5)
         if losses
-        else alt.Axis(labelExpr=SIGNED, values=[tick for tick in TICKS if domain[0] <= tick <= domain[1]]),
+        else alt.Axis(
+            labelExpr=SIGNED, values=[tick for tick in TICKS if domain[0] <= tick <= domain[1]], orient="top"
+        ),
     }
     y = alt.Y("name:N", sort=table["name"].to_list(), axis=None)
     tooltip = [alt.Tooltip(f"{name}:N") for name in ("title", "claim", "effect", "seeds", "answer")]
@@ -66,6 +71,7 @@ def forest(
     bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2, yOffset=8)
     points = base.mark_point(filled=True, size=70, opacity=1, yOffset=8)
     names = base.mark_text(align="left", dy=-8, fontSize=11, color="#222")
+    effects = base.mark_text(align="right", dy=-8, fontSize=11, color="#222")
     zero = alt.Chart(pd.DataFrame({"zero": [0]})).mark_rule(strokeDash=[2, 3], color=FAINT)
     chart = alt.layer(
         band.encode(x=alt.X("band_low:Q", **axis), x2="band_high:Q"),
@@ -73,9 +79,12 @@ def forest(
         bars.encode(x=alt.X("low:Q", **axis), x2="high:Q", color=color),
         points.encode(x=alt.X("difference:Q", **axis), color=color, shape=shape, tooltip=tooltip),
         names.encode(x=alt.value(2), text="title:N"),
+        *([] if on_page else [effects.encode(x=alt.value(618), text="effect:N")]),  # on the page, in the table
     ).properties(width="container" if on_page else 620, height=36 * len(table))
-    what = "Loss of the first batch" if losses else "Effects"
-    return finish(chart, f"{what} against what the study claims: {data_name(label)}", SUBTITLE)
+    what = "Loss of the first batch" if losses else "Figures" if from_figures else "Effects"
+    reference = "figure reported" if from_figures else "baseline"
+    subtitle = [line.format(reference=reference) for line in SUBTITLE]
+    return finish(chart, f"{what} against what the study claims: {data_name(label)}", subtitle)
 
 
 def _table(rows: Sequence[Comparison], claimed: Mapping[str, str], scale: int) -> pd.DataFrame:

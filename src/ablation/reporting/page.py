@@ -8,6 +8,7 @@ Nothing of either is written here, and nothing is loaded from elsewhere.
 
 import base64
 import json
+from collections import Counter
 from collections.abc import Mapping
 from importlib import resources
 from typing import Any, NamedTuple
@@ -36,7 +37,7 @@ from ablation.reporting import (
     statements,
 )
 from ablation.reporting.page_template import STYLE, TEMPLATE
-from ablation.reporting.style import every_row
+from ablation.reporting.style import VERDICTS, every_row
 from ablation.reporting.tables import LEGEND, OFFICIAL, best_first, data_name
 
 
@@ -59,8 +60,7 @@ def page(report: Report) -> str:
     label, runs, compared = report.params.label, report.runs, report.compared
     best, reference = _first_shown(runs)
     charts = {name: _parts(chart) for name, chart in _charts(report).items()}
-    counts = pd.Series([row.verdict for row in compared.rows], dtype=str).value_counts()
-    tally = [(verdict, int(counts.get(verdict, 0))) for verdict in ("supported", "contradicted", "undecided")]
+    counts = Counter([*(row.verdict for row in compared.rows), *["not run"] * len(compared.not_run)])
     measures = diagnostics.measures(runs)
     assets = resources.files("itables") / "html"
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
@@ -69,14 +69,11 @@ def page(report: Report) -> str:
         data=data_name(label),
         official=label == OFFICIAL,
         sentences=answer.sentences(report.params, runs, compared, report.num_images),
-        tally=tally + ([("not run", len(compared.not_run))] if compared.not_run else []),
+        effects=[page_tables.comparison_row(row, report.params) for row in comparison_tables.effects(compared.rows)],
+        tally=[(word, counts[word]) for word in (*VERDICTS, "not run") if counts[word] or word in VERDICTS[:3]],
         facts=page_tables.facts(report.params, runs, report.num_images, provenance.lines(report.provenance)),
-        columns=page_tables.ABLATION,
         ablation_legend=LEGEND,
-        ablation=[
-            page_tables.ablation_row(name, runs[runs["variant"] == name], report.num_images)
-            for name in best_first(runs)
-        ],
+        ablation=page_tables.ablation_rows(runs, report.num_images),
         published=page_tables.PUBLISHED,
         comparisons=[page_tables.comparison_row(row, report.params) for row in compared.rows],
         not_run=[(report.params.comparisons[name].title, reason) for name, reason in compared.not_run.items()],
@@ -111,7 +108,7 @@ def _charts(report: Report) -> dict[str, alt.TopLevelMixin]:
     best, reference = _first_shown(runs)
     pair = chosen("first", best, "diagnosed-"), chosen("second", reference, "diagnosed-")
     charts = {
-        "accuracy": figures.accuracy_by_variant(runs, label, on_page=True),
+        "accuracy": figures.accuracy_by_variant(runs, report.num_images, label, on_page=True),
         "curves": explorers.curves(runs, report.curves, label, chosen("first", best), chosen("second", reference)),
         "per_class": explorers.per_class(report.classes, label, chosen("variant", best)),
         "confusion": explorers.confusion(report.classes, label, chosen("variant", best)),

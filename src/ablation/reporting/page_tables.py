@@ -11,16 +11,6 @@ from ablation.analysis.params import ReportParams
 from ablation.reporting import comparison_tables
 from ablation.reporting.tables import accuracy_rows, data_name
 
-ABLATION = [
-    "n",
-    "val accuracy, %",
-    "test accuracy, %",
-    "gap, points",
-    "parameters",
-    "multiply-adds, M",
-    "seconds",
-    "images/s",
-]
 PUBLISHED = [  # network, accuracy on the official test set in percent, source
     ("ResNet-20", "91.25", "He et al. 2015, arXiv 1512.03385, table 6"),
     ("ResNet-20 with option A, 200 epochs", "91.73", "akamaster/pytorch_resnet_cifar10"),
@@ -55,22 +45,24 @@ def seeds_text(seeds: Mapping[str, list[int]]) -> str:
     return "; ".join([usual, *(f"of {', '.join(names)}: {own}" for own, names in others)])
 
 
-def ablation_row(variant: str, runs: pd.DataFrame, num_images: Mapping[str, int]) -> dict[str, Any]:
-    """Cells in the order of ABLATION, as text and as what they are sorted by; `runs` are the variant's."""
-    gap, seconds, speed = (float(runs[name].mean()) for name in ("gap", "seconds", "images_per_second"))
-    (texts,) = accuracy_rows(runs, num_images)
-    texts |= {"gap, points": _shown(100 * gap, "+.2f"), "images/s": _shown(speed, ",.0f")}
-    order = {
-        "n": len(runs),
-        "val accuracy, %": float(runs["val_accuracy"].mean()),
-        "test accuracy, %": float(runs["test_accuracy"].mean()),
-        "gap, points": gap,
-        "parameters": int(runs["parameters"].iloc[0]),
-        "multiply-adds, M": int(runs["multiply_adds"].iloc[0]),
-        "seconds": seconds,
-        "images/s": speed,
-    }
-    return {"variant": variant, "numbers": [(texts[name], order[name]) for name in ABLATION], "notes": texts["notes"]}
+def ablation_rows(runs: pd.DataFrame, num_images: Mapping[str, int]) -> list[dict[str, Any]]:
+    """One row per variant, best first: its name, notes, and `numbers`: by heading, as text and as what sorts them."""
+    rows = []
+    for texts in accuracy_rows(runs, num_images):
+        mine = runs[runs["variant"] == texts["variant"]]
+        gap, speed = float(mine["gap"].mean()), float(mine["images_per_second"].mean())
+        numbers = {
+            "n": (texts["n"], len(mine)),
+            "val accuracy, %": (texts["val accuracy, %"], float(mine["val_accuracy"].mean())),
+            "test accuracy, %": (texts["test accuracy, %"], float(mine["test_accuracy"].mean())),
+            "gap, points": (f"{100 * gap:+.2f}", gap),
+            "parameters": (texts["parameters"], int(mine["parameters"].iloc[0])),
+            "multiply-adds, M": (texts["multiply-adds, M"], int(mine["multiply_adds"].iloc[0])),
+            "seconds": (texts["seconds"], float(mine["seconds"].mean())),
+            "images/s": (f"{speed:,.0f}", speed),
+        }
+        rows.append({"variant": texts["variant"], "numbers": numbers, "notes": texts["notes"]})
+    return rows
 
 
 def comparison_row(row: Comparison, params: ReportParams) -> dict[str, Any]:
@@ -96,7 +88,3 @@ def comparison_row(row: Comparison, params: ReportParams) -> dict[str, Any]:
         "images": images,
         "notes": row.note,
     }
-
-
-def _shown(value: float, form: str) -> str:
-    return "" if pd.isna(value) else format(value, form)

@@ -38,10 +38,10 @@ table.sortable tr > :first-child { position: sticky; left: 0; z-index: 1; backgr
 tbody th { font-weight: 600; }
 #ablation-table tbody th, #diagnostic-table tbody th { white-space: nowrap; }
 #comparison-table tbody th { min-width: 150px; }
-#comparison-table { font-size: .8125rem; } #comparison-table td:nth-child(2) { min-width: 95px; }
+#comparison-table { font-size: .8125rem; } #comparison-table td:nth-child(4) { min-width: 95px; }
 .measured { white-space: normal; } th .soft { font-weight: normal; white-space: normal; }
 table.facts { width: auto; } table.facts th { font-weight: normal; color: var(--soft); white-space: nowrap; }
-table.facts td { white-space: pre-line; overflow-wrap: anywhere; } #published-table { width: auto; }
+table.facts td { white-space: pre-line; overflow-wrap: anywhere; } #published-table, #effect-table { width: auto; }
 #diagnostic-table thead .number { white-space: normal; min-width: 76px; }
 .verdict { display: inline-block; white-space: nowrap; padding: 1px 8px; border-radius: 9px; border: 1px solid #767676;
   color: #444; font-size: .8rem; font-weight: 600; }
@@ -107,6 +107,17 @@ compares with published CIFAR-10 results.</p>{% endif %}
 <main>
 <h1>Ablation on {{ data }}</h1>
 <p class="answer" id="answer">{{ sentences | join(" ") }}</p>
+{% if effects %}
+<div class="scroll"><table id="effect-table">
+<thead><tr><th>change</th><th class="number">effect on validation accuracy,<br>points [95 %]</th>
+<th>the study claims</th><th>verdict</th><th class="number">n</th></tr></thead>
+<tbody>
+{%- for row in effects %}
+<tr><th scope="row">{{ row.title }}</th><td class="number">{{ row.effect }}</td><td>{{ row.claim }}</td>
+<td>{{ verdict(row.answer) }}</td><td class="number">{{ row.n }}</td></tr>
+{%- endfor %}
+</tbody></table></div>
+{% endif %}
 <ul class="tally" aria-label="Claims of the study by verdict">
 {%- for word, number in tally %}
 <li><b>{{ number }}</b>{{ verdict(word) }}</li>
@@ -126,12 +137,12 @@ compares with published CIFAR-10 results.</p>{% endif %}
 Gap: training minus validation accuracy, of the same weights.</p>
 <table class="sortable" id="ablation-table">
 <thead><tr><th>variant</th>
-{%- for name in columns %}<th class="number">{{ name }}</th>{% endfor %}</tr></thead>
+{%- for name in ablation[0].numbers %}<th class="number">{{ name }}</th>{% endfor %}</tr></thead>
 <tbody>
 {%- for row in ablation %}
 <tr><th scope="row" data-order="{{ row.variant }}">{{ row.variant }}
 {%- if row.notes %}<br><span class="soft">{{ row.notes }}</span>{% endif %}</th>
-{%- for text, value in row.numbers %}<td class="number" data-order="{{ value if text else "" }}">{{ text }}</td>
+{%- for text, value in row.numbers.values() %}<td class="number" data-order="{{ value }}">{{ text }}</td>
 {%- endfor %}</tr>
 {%- endfor %}
 </tbody>
@@ -151,6 +162,7 @@ Gap: training minus validation accuracy, of the same weights.</p>
 <h2>What the study claims, and what these runs say</h2>
 {% if comparisons %}
 {% if "forest" in charts %}{{ figure("forest") }}{% endif %}
+{% if "forest_figures" in charts %}{{ figure("forest_figures") }}{% endif %}
 {% if "forest_loss" in charts %}{{ figure("forest_loss") }}{% endif %}
 <h3>Every comparison</h3>
 <p class="soft">Below each comparison: the settings in which its variants differ. Measured: the variant against its
@@ -158,17 +170,16 @@ baseline, in percent or in the effect's unit. {{ legend }} Detectable: the small
 that these seeds would have found with 80 % power at p &lt; 0.05 / number of the family's comparisons. On the test
 images: difference in test accuracy of these very networks, with a 95 % interval over images.</p>
 <table class="sortable" id="comparison-table">
-<thead><tr><th>comparison</th><th>the study claims</th><th class="number">measured</th><th class="number">effect</th>
-<th class="number">p (Holm)</th><th class="number">n</th><th>verdict</th><th class="number">detectable</th>
-<th class="number">on the test images</th></tr></thead>
+<thead><tr><th>comparison</th><th class="number">effect [95 %]</th><th>verdict</th><th>the study claims</th>
+<th class="number">measured</th><th class="number">n</th><th class="number">p (Holm)</th>
+<th class="number">detectable</th><th class="number">on the test images</th></tr></thead>
 <tbody>
 {%- for row in comparisons %}
 <tr><th scope="row">{{ row.title }}{% if row.settings %}<br><span class="soft">{{ row.settings }}</span>{% endif %}
 {%- if row.notes %}<br><span class="soft">{{ row.notes }}</span>{% endif %}</th>
-<td>{{ row.claim }}</td><td class="number measured">{{ row.measured }}</td>
-<td class="number" data-order="{{ row.effect_order }}">{{ row.effect }}</td>
-<td class="number" data-order="{{ row.p_order }}">{{ row.p }}</td>
-<td class="number">{{ row.n }}</td><td>{{ verdict(row.answer) }}</td><td class="number">{{ row.detectable }}</td>
+<td class="number" data-order="{{ row.effect_order }}">{{ row.effect }}</td><td>{{ verdict(row.answer) }}</td>
+<td>{{ row.claim }}</td><td class="number measured">{{ row.measured }}</td><td class="number">{{ row.n }}</td>
+<td class="number" data-order="{{ row.p_order }}">{{ row.p }}</td><td class="number">{{ row.detectable }}</td>
 <td class="number measured">{{ row.images }}</td></tr>
 {%- endfor %}
 </tbody>

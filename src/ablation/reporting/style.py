@@ -1,7 +1,7 @@
 """How every figure looks, and how it becomes a file.
 
 Blue is test, vermilion is validation, grey is training: colour-blind safe, and told apart by shape or dash too. A cross
-is a run that diverged. Of verdicts, blue is supported, vermilion contradicted and grey undecided.
+is a run that diverged. Of verdicts, blue is supported, vermilion contradicted and grey neither.
 """
 
 from collections.abc import Iterator
@@ -18,9 +18,9 @@ COLORS = {"train": "#8a8a8a", "val": "#d55e00", "test": "#0072b2"}  # the last t
 SHAPES = {"val": "diamond", "test": "circle"}
 DASHES = {"train": [4, 2], "val": [1, 0]}
 NAMES = {"train": "training", "val": "validation", "test": "test"}
-VERDICTS = ["supported", "contradicted", "undecided"]
-VERDICT_COLORS = ["#0072b2", "#d55e00", "#767676"]
-VERDICT_SHAPES = ["circle", "diamond", "square"]
+VERDICTS = ["supported", "contradicted", "undecided", "not comparable"]
+VERDICT_COLORS = ["#0072b2", "#d55e00", "#767676", "#b0b0b0"]
+VERDICT_SHAPES = ["circle", "diamond", "square", "triangle-up"]
 FAINT = "#999"
 WHOLE = "datum.value % 1 ? '' : datum.value"  # labels of an axis of whole numbers
 CROSS: dict[str, Any] = {"shape": "M-1,-1L1,1M1,-1L-1,1", "size": 40, "filled": False, "strokeWidth": 2, "opacity": 1}

@@ -8,7 +8,6 @@ import pandas as pd
 
 from ablation.analysis.differences import mean_interval
 from ablation.analysis.params import ReportParams
-from ablation.analysis.runs import Spread, summarize
 
 OFFICIAL = "cifar10"  # data/params.py keeps this label for the official archive
 SWEEP_COLUMNS = ["sweep", "title", "setting", "value", "position", "variant", "seed", "data"]
@@ -31,14 +30,15 @@ def warning(label: str) -> str:
     return f"> **These are {label}, not official CIFAR-10. Nothing here compares with published CIFAR-10 results.**\n\n"
 
 
-def metrics(runs: pd.DataFrame) -> dict[str, Any]:
+def summary(runs: pd.DataFrame) -> dict[str, Any]:
     """Accuracy per variant for DVC: {variant: {"val": {"mean", "sd"}, "test": {"mean", "sd"}, "n"}}.
 
     Means and sample standard deviations over seeds, to 4 decimals; sd is None with one seed.
     """
+    splits = ("val", "test")
     return {
-        variant: {"val": _rounded(summary.val), "test": _rounded(summary.test), "n": summary.n}
-        for variant, summary in summarize(runs).items()
+        str(variant): {split: _mean_and_sd(group[f"{split}_accuracy"]) for split in splits} | {"n": len(group)}
+        for variant, group in runs.groupby("variant", sort=False)
     }
 
 
@@ -49,8 +49,8 @@ def with_num_images(runs: pd.DataFrame, num_images: Mapping[str, int]) -> pd.Dat
 
 def best_first(runs: pd.DataFrame) -> list[str]:
     """The variants by mean validation accuracy: choosing by the test images would flatter the first."""
-    summary = summarize(runs)
-    return sorted(summary, key=lambda name: -summary[name].val.mean)
+    means = runs.groupby("variant", sort=False)["val_accuracy"].mean()
+    return means.sort_values(ascending=False, kind="stable").index.to_list()
 
 
 def accuracy_text(values: "pd.Series[float]", num_images: int) -> str:
@@ -136,5 +136,5 @@ def text_table(rows: list[dict[str, str]], layout: str, right: Collection[str] =
     return str(pd.DataFrame(rows).to_markdown(index=False, tablefmt=layout, colalign=alignment, disable_numparse=True))
 
 
-def _rounded(accuracy: Spread) -> dict[str, float | None]:
-    return {"mean": round(accuracy.mean, 4), "sd": None if accuracy.sd is None else round(accuracy.sd, 4)}
+def _mean_and_sd(values: "pd.Series[float]") -> dict[str, float | None]:
+    return {"mean": round(values.mean(), 4), "sd": round(values.std(ddof=1), 4) if len(values) > 1 else None}
