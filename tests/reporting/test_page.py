@@ -158,8 +158,8 @@ def test_the_effects_of_changes_are_on_the_first_screen(html: str) -> None:
     assert html.index('id="effect-table"') < html.index('class="tally"') < html.index("<h2>")
     _, *rows = Tables(html).rows["effect-table"]
     assert rows == [
-        ["Title of skip_connections", "+29.00 [+26.52, +31.48]", "higher", "✓ supported", "3"],
-        ["Title of l2_too_strong", "+8.00 [+3.03, +12.97]", "lower", "✗ contradicted", "3"],
+        ["Title of skip_connections", "+29.00 [+26.52, +31.48]", "✓ supported", "higher", "3"],
+        ["Title of l2_too_strong", "+8.00 [+3.03, +12.97]", "✗ contradicted", "lower", "3"],
     ]
 
 

@@ -37,13 +37,12 @@ def sentences(
     counts = ", ".join(
         f"{len(by_verdict[verdict])} {verdict}" for verdict in ("supported", "contradicted", "undecided")
     )
-    said.append(f"Of the study's claims, {tested} were tested: {counts}.")
-    if by_verdict["not comparable"]:
-        said.append(
-            f"{len(by_verdict['not comparable'])} figures that it reports are of other data or epochs than these runs."
-        )
-    if compared.not_run:
-        said.append(f"{len(compared.not_run)} claims were not run.")
+    others = {
+        "not comparable, as reported for other data or epochs": len(by_verdict["not comparable"]),
+        "not run": len(compared.not_run),
+    }
+    left_out = "".join(f"; {words}: {number}" for words, number in others.items() if number)
+    said.append(f"Of the study's claims, {tested} were tested: {counts}{left_out}.")
     if by_verdict["contradicted"]:
         claims = [
             f"{title_text(row)} (claimed {claim_text(params.comparisons[row.name])}, effect {effect_text(row)})"

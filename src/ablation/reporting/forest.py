@@ -63,7 +63,9 @@ def forest(
     }
     y = alt.Y("name:N", sort=table["name"].to_list(), axis=None)
     tooltip = [alt.Tooltip(f"{name}:N") for name in ("title", "claim", "effect", "seeds", "answer")]
-    legend = alt.Legend(title=None, orient="top")
+    legend = alt.Legend(
+        title=None, orient="top", values=[verdict for verdict in VERDICTS if verdict in set(table["verdict"])]
+    )
     color = alt.Color("verdict:N", scale=alt.Scale(domain=VERDICTS, range=VERDICT_COLORS), legend=legend)
     shape = alt.Shape("verdict:N", scale=alt.Scale(domain=VERDICTS, range=VERDICT_SHAPES), legend=legend)
     base = alt.Chart(table).encode(y=y)
@@ -82,9 +84,9 @@ def forest(
         *([] if on_page else [effects.encode(x=alt.value(618), text="effect:N")]),  # on the page, in the table
     ).properties(width="container" if on_page else 620, height=36 * len(table))
     what = "Loss of the first batch" if losses else "Figures" if from_figures else "Effects"
-    reference = "figure reported" if from_figures else "baseline"
-    subtitle = [line.format(reference=reference) for line in SUBTITLE]
-    return finish(chart, f"{what} against what the study claims: {data_name(label)}", subtitle)
+    claims = "reports" if from_figures else "claims"
+    subtitle = [line.format(reference="figure reported" if from_figures else "baseline") for line in SUBTITLE]
+    return finish(chart, f"{what} against what the study {claims}: {data_name(label)}", subtitle)
 
 
 def _table(rows: Sequence[Comparison], claimed: Mapping[str, str], scale: int) -> pd.DataFrame:

@@ -42,6 +42,7 @@ tbody th { font-weight: 600; }
 .measured { white-space: normal; } th .soft { font-weight: normal; white-space: normal; }
 table.facts { width: auto; } table.facts th { font-weight: normal; color: var(--soft); white-space: nowrap; }
 table.facts td { white-space: pre-line; overflow-wrap: anywhere; } #published-table, #effect-table { width: auto; }
+#effect-table .number { white-space: normal; } #effect-table th { min-width: 105px; }
 #diagnostic-table thead .number { white-space: normal; min-width: 76px; }
 .verdict { display: inline-block; white-space: nowrap; padding: 1px 8px; border-radius: 9px; border: 1px solid #767676;
   color: #444; font-size: .8rem; font-weight: 600; }
@@ -110,11 +111,11 @@ compares with published CIFAR-10 results.</p>{% endif %}
 {% if effects %}
 <div class="scroll"><table id="effect-table">
 <thead><tr><th>change</th><th class="number">effect on validation accuracy,<br>points [95 %]</th>
-<th>the study claims</th><th>verdict</th><th class="number">n</th></tr></thead>
+<th>verdict</th><th>the study claims</th><th class="number">n</th></tr></thead>
 <tbody>
 {%- for row in effects %}
-<tr><th scope="row">{{ row.title }}</th><td class="number">{{ row.effect }}</td><td>{{ row.claim }}</td>
-<td>{{ verdict(row.answer) }}</td><td class="number">{{ row.n }}</td></tr>
+<tr><th scope="row">{{ row.title }}</th><td class="number">{{ row.effect }}</td><td>{{ verdict(row.answer) }}</td>
+<td>{{ row.claim }}</td><td class="number">{{ row.n }}</td></tr>
 {%- endfor %}
 </tbody></table></div>
 {% endif %}
