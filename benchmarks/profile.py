@@ -26,7 +26,7 @@ def step_profile(variant: str, splits: str, num_images: int, device: str, num_th
     torch.set_num_threads(num_threads)
     place = data.train_labels.device
     run, sums = new_run(params, 0, data), torch.zeros(3, device=place)
-    step = eager_step(run.model, run.optimizer, params, data.train_images, data.train_labels, data.normalization, sums)
+    step = eager_step(run.model, run.optimizer, params, data, sums)
     plan = epoch_plan(0, 1, num_images)[:, : params.batch_size].to(place)
     for _ in range(WARM_UP_STEPS):
         step(plan)

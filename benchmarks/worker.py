@@ -21,7 +21,8 @@ from ablation.data.augmentation import crop_flip, windows
 from ablation.data.splits import Normalization, Split, Statistics, channels_last, read_split, read_statistics
 from ablation.models.build import build_model
 from ablation.training.backend import prepare
-from ablation.training.loop import Data, load_data, new_run, train_epochs
+from ablation.training.batches import Data, load_data
+from ablation.training.loop import new_run, train_epochs
 from ablation.training.params import VariantParams
 from ablation.training.randomness import epoch_plan
 from ablation.training.seeds import num_processes, run_seeds

@@ -9,8 +9,7 @@ def main(variant: str) -> None:
     from ablation.training.params import VariantParams
     from ablation.training.variant import train_variant
 
-    params = VariantParams.read(f"configs/train/{variant}.yaml")
-    train_variant(params, Path("data/splits"), Path("runs") / params.variant)
+    train_variant(VariantParams.read(f"configs/train/{variant}.yaml"), Path("data/splits"), Path("runs", variant))
 
 
 if __name__ == "__main__":

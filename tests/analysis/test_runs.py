@@ -152,5 +152,5 @@ def test_what_a_variant_outside_the_study_left_behind_is_removed(
     (tmp_path / "runs/gone/weights/seed-0.safetensors").touch()
     remove_others(params, Path("runs"))
     assert {path.name for path in (tmp_path / "runs").iterdir()} == set(VARIANTS)
-    line = "note: runs/gone removed: no variant of the study; DVC's cache has what was finished"
+    line = "note: runs/gone removed: no longer in the study; finished results remain in DVC's cache"
     assert capsys.readouterr().out.splitlines() == [line]

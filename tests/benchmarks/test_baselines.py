@@ -10,7 +10,8 @@ from torch.utils.data import DataLoader
 from ablation.configuration.study import resolve
 from ablation.data.augmentation import CROP_FLIP
 from ablation.data.splits import Normalization, Split, Statistics, channels_last
-from ablation.training.loop import load_data, new_run, train_epochs
+from ablation.training.batches import load_data
+from ablation.training.loop import new_run, train_epochs
 from ablation.training.params import VariantParams
 from ablation.training.randomness import derive
 from benchmarks import baselines

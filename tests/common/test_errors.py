@@ -51,13 +51,16 @@ def test_what_is_our_own_mistake_keeps_its_traceback(error):
 
 
 @pytest.mark.parametrize(
-    ("resumable", "what"), [(True, "goes on from the last checkpoint"), (False, "starts this stage again")]
+    ("resumable", "what"), [(True, "resume from the last checkpoint"), (False, "start this stage again")]
 )
 def test_ctrl_c_says_how_to_go_on(capsys, resumable, what):
     with pytest.raises(SystemExit) as ended:
         run(raising(KeyboardInterrupt()), resumable=resumable)
     assert ended.value.code == 130
-    assert capsys.readouterr() == ("", f"\ninterrupted: the same command {what}; finished stages are kept\n")
+    assert capsys.readouterr() == (
+        "",
+        f"\ninterrupted: run the same command again to {what}; finished stages are kept\n",
+    )
 
 
 def test_a_stage_that_ends_well_exits_with_nothing():
@@ -94,7 +97,7 @@ def test_a_stage_whose_script_changed_while_it_ran_fails(tmp_path):
     result = subprocess.run(
         [sys.executable, script.name], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
-    line = "error: stage.py: changed while this stage ran, so its results have no known code; run it again\n"
+    line = "error: stage.py: changed while this stage ran, so no version of the code has these results; run it again\n"
     assert (result.returncode, result.stdout, result.stderr) == (1, "", line)
 
 
@@ -114,8 +117,8 @@ run(main)"""
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": "."}, capture_output=True, text=True
     )
-    line = "error: ablation/late.py: changed while this stage ran, so its results have no known code; run it again\n"
-    assert (result.returncode, result.stdout, result.stderr) == (1, "", line)
+    line = "error: ablation/late.py: changed while this stage ran, so no version of the code has these results; run it"
+    assert (result.returncode, result.stdout, result.stderr) == (1, "", f"{line} again\n")
 
 
 @pytest.mark.parametrize(
@@ -125,7 +128,7 @@ run(main)"""
         (
             f"os.kill(os.getpid(), {signal.SIGINT.value}); time.sleep(10)",
             130,
-            "\ninterrupted: the same command starts this stage again; finished stages are kept\n",
+            "\ninterrupted: run the same command again to start this stage again; finished stages are kept\n",
         ),
     ],
 )

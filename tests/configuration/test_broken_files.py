@@ -52,7 +52,7 @@ def test_broken_file(configure, content, problem):
 
 def test_arguments(configure):
     assert configure(VALUES, "--lr", "0.1") == (
-        "error: stages/configure.py takes no arguments, got --lr 0.1; params.yaml has all"
+        "error: stages/configure.py takes no arguments, got --lr 0.1; all settings are in params.yaml"
     )
 
 

@@ -184,14 +184,14 @@ NAMES_AND_SEEDS = [
     ({"study": ["simple_nm"]}, f"study: 'simple_nm' is not a variant; did you mean simple_nn? known: {VARIANTS}"),
     ({"study": ["resnet20", "vgg"]}, f"study: 'vgg' is not a variant; known: {VARIANTS}"),
     ({"study": ["lr_0.1"]}, f"study.0: 'lr_0.1' {NAME_PATTERN}"),
-    ({"study": ["simple_nn", "l1", "simple_nn"]}, "study: 'simple_nn' is named twice; each may be named once"),
+    ({"study": ["simple_nn", "l1", "simple_nn"]}, "study: 'simple_nn' is listed more than once"),
     ({"variants.the best": {}}, f"variants: the name 'the best' {NAME_PATTERN}"),
     (
         {"aggregate.sweeps.l2/all": {"title": "L2", "setting": "weight_decay", "variants": ["l2_0"]}},
         f"aggregate.sweeps.l2/all: the name 'l2/all' {NAME_PATTERN}",
     ),
     ({"seeds": []}, "seeds: [] must have at least 1 item"),
-    ({"seeds": [0, 1, 0]}, "seeds: 0 is named twice; each may be named once"),
+    ({"seeds": [0, 1, 0]}, "seeds: 0 is listed more than once"),
     ({"seeds": [0, -1]}, "seeds.1: -1 must be greater than or equal to 0"),
     ({"seeds": [2**32]}, "seeds.0: 4294967296 must be less than 4294967296"),
     (
@@ -210,7 +210,7 @@ NAMES_AND_SEEDS = [
     ({"aggregate.sweeps.l2.variants": []}, "aggregate.sweeps.l2.variants: [] must have at least 1 item"),
     (
         {"aggregate.sweeps.l2.variants": ["l2_0", "l2_0"]},
-        "aggregate.sweeps.l2.variants: 'l2_0' is named twice; each may be named once",
+        "aggregate.sweeps.l2.variants: 'l2_0' is listed more than once",
     ),
     (
         {"aggregate.comparisons.plateau.claim.value": 60},
@@ -218,7 +218,7 @@ NAMES_AND_SEEDS = [
         "(0.6 is 60 %)",
     ),
     ({"variants.l1.seeds": []}, "variants.l1.seeds: [] must have at least 1 item"),
-    ({"variants.l1.seeds": [1, 1]}, "variants.l1.seeds: 1 is named twice; each may be named once"),
+    ({"variants.l1.seeds": [1, 1]}, "variants.l1.seeds: 1 is listed more than once"),
     ({"variants.l1.seeds": [-1]}, "variants.l1.seeds.0: -1 must be greater than or equal to 0"),
     ({"train.num_threads": 9999}, "train.num_threads: 9999 must be less than or equal to 256"),
 ]
@@ -248,7 +248,7 @@ def test_label_cifar10_is_kept_for_the_official_data(configure):
 def test_a_device_that_this_machine_lacks(configure, path: str) -> None:
     """Before anything is trained, though the device of the evaluation is used long after."""
     error = configure(changed({path: "cuda:99"}))
-    assert error.startswith(f"error: params.yaml: {path}: device cuda:99: not on this machine, which has ")
+    assert error.startswith(f"error: params.yaml: {path}: device cuda:99: not available on this machine; available: ")
 
 
 @pytest.mark.parametrize("sizes", [{"data.train_size": 9}, {"data.val_size": 9}])

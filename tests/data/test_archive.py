@@ -203,7 +203,7 @@ def test_impossible_url(stage, workspace, url, message):
 
 def test_arguments_and_settings_are_checked(stage, workspace):
     assert stage("download", settings("a"), "--force", "x") == (
-        "error: stages/download.py takes no arguments, got --force x; params.yaml has all"
+        "error: stages/download.py takes no arguments, got --force x; all settings are in params.yaml"
     )
     assert stage("download", settings("a") | {"md5": "c32a"}).startswith("error: configs/download.yaml: md5: 'c32a' ")
     assert_nothing_left(workspace)

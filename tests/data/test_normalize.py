@@ -186,12 +186,12 @@ BROKEN = {
     "test lacks a class": (
         records("test_batch.bin", [0, 1, 2, 3, 4, 5, 6, 7, 8, 8]),
         {},
-        "data: the test split of 10 images has none of the class truck; must have one of each",
+        "data: the test split of 10 images has no image of class truck; every class needs at least one",
     ),
     "val lacks a class": (
         one_truck,
         {},
-        "data: the val split of 30 images has none of the class truck; must have one of each",
+        "data: the val split of 30 images has no image of class truck; every class needs at least one",
     ),
     "too large": (
         lambda folder: None,
@@ -222,5 +222,5 @@ def test_broken_input(stage, workspace, raw, case):
 
 def test_arguments_are_refused(stage, raw):
     assert stage("normalize", SETTINGS, "train") == (
-        "error: stages/normalize.py takes no arguments, got train; params.yaml has all"
+        "error: stages/normalize.py takes no arguments, got train; all settings are in params.yaml"
     )

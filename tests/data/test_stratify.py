@@ -67,7 +67,10 @@ def test_a_class_without_images():
     check_classes(LABELS, "val", names)
     with pytest.raises(InvalidInput) as error:
         check_classes(LABELS[LABELS != 7], "val", names)
-    assert str(error.value) == "data: the val split of 1,800 images has none of the class c7; must have one of each"
+    assert (
+        str(error.value)
+        == "data: the val split of 1,800 images has no image of class c7; every class needs at least one"
+    )
 
 
 @pytest.mark.parametrize("n", [1, 3, 999, 1001])

@@ -42,7 +42,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         if seed == 10:
             for parameter in model.parameters():
                 torch.nn.init.constant_(parameter, math.nan)
-        save_weights(Path(f"runs/small/weights/seed-{seed}.safetensors"), model, PARAMS, seed)
+        save_weights(Path(f"runs/small/weights/seed-{seed}.safetensors"), model, PARAMS)
     yield tmp_path
     torch.set_num_threads(num_threads)
     torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32 = flags
@@ -175,7 +175,7 @@ def test_arguments(evaluate: Callable[..., None], arguments: list[str], message:
     ("path", "content", "message"),
     [
         ("configs/evaluate.yaml", "batch_size: 0\ndevice: cpu\n", "configs/evaluate.yaml: batch_size: 0 "),
-        ("configs/evaluate.yaml", "batch_size: 16\ndevice: cuda:99\n", "device cuda:99: not on this machine"),
+        ("configs/evaluate.yaml", "batch_size: 16\ndevice: cuda:99\n", "device cuda:99: not available on this machine"),
         ("data/splits/test.safetensors", "short", "data/splits/test.safetensors: "),
         ("data/splits/statistics.json", "{}", "data/splits/statistics.json: "),
         ("runs/small/weights/seed-2.safetensors", "short", "runs/small/weights/seed-2.safetensors: not a whole"),

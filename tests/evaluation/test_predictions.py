@@ -76,5 +76,5 @@ def test_a_full_gpu_is_one_line_with_what_to_lower(monkeypatch: pytest.MonkeyPat
     with pytest.raises(InvalidInput) as caught:
         predict(model, images, STATISTICS, batch_size=3)
     assert str(caught.value) == (
-        "out of GPU memory with batch_size 3; lower evaluate.batch_size; or end what else uses the GPU"
+        "out of GPU memory with batch_size 3; lower evaluate.batch_size, or stop other programs that use the GPU"
     )

@@ -46,7 +46,7 @@ def test_missing_device_is_refused(machine, num_cuda: int, mps: bool, name: str,
     machine(num_cuda, mps)
     with pytest.raises(InvalidInput) as error:
         choose_device(name)
-    assert str(error.value) == f"device {name}: not on this machine, which has {available} (or auto)"
+    assert str(error.value) == f"device {name}: not available on this machine; available: {available}, auto"
 
 
 def test_the_cpu_is_chosen_without_a_look_at_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:

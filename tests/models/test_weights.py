@@ -37,7 +37,7 @@ def trained(params: ModelParams) -> torch.nn.Module:
 @pytest.mark.parametrize("params", MODELS, ids=lambda p: p.name)
 def test_round_trip(params: ModelParams, tmp_path: Path) -> None:
     model = trained(params)
-    save_weights(tmp_path / "seed-3.safetensors", model, params, seed=3)
+    save_weights(tmp_path / "seed-3.safetensors", model, params)
     loaded = load_weights(tmp_path / "seed-3.safetensors")
     assert not any(module.training for module in loaded.modules())
     states = model.state_dict(), loaded.state_dict()
@@ -52,10 +52,10 @@ def test_round_trip(params: ModelParams, tmp_path: Path) -> None:
 
 def test_the_file_describes_itself(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
-    save_weights(path, trained(SIMPLE_NN), SIMPLE_NN, seed=7)
+    save_weights(path, trained(SIMPLE_NN), SIMPLE_NN)
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
-    assert metadata == {"model": SIMPLE_NN.model_dump_json(), "seed": "7"}
+    assert metadata == {"model": SIMPLE_NN.model_dump_json()}
     assert json.loads(metadata["model"]) == {
         "name": "simple_nn", "batch_norm": True, "activation": "swish", "dropout": 0.5,
     }  # fmt: skip
@@ -64,7 +64,7 @@ def test_the_file_describes_itself(tmp_path: Path) -> None:
 def test_the_same_values_give_the_same_bytes(tmp_path: Path) -> None:
     model, contents = trained(SIMPLE_NN), set()
     for memory_format in [torch.channels_last, torch.contiguous_format] * 8:
-        save_weights(tmp_path / "weights", model.to(memory_format=memory_format), SIMPLE_NN, seed=0)
+        save_weights(tmp_path / "weights", model.to(memory_format=memory_format), SIMPLE_NN)
         contents.add((tmp_path / "weights").read_bytes())
     assert len(contents) == 1
 
@@ -72,14 +72,14 @@ def test_the_same_values_give_the_same_bytes(tmp_path: Path) -> None:
 def test_diverged_weights_are_kept(tmp_path: Path) -> None:
     model = trained(SIMPLE_NN)
     torch.nn.init.constant_(model.get_parameter("fc3.weight"), math.nan)
-    save_weights(tmp_path / "weights", model, SIMPLE_NN, seed=0)
+    save_weights(tmp_path / "weights", model, SIMPLE_NN)
     assert load_weights(tmp_path / "weights").get_parameter("fc3.weight").isnan().all()
 
 
 @pytest.mark.parametrize("num_bytes", [0, 5, 100, 5_000, -1])
 def test_truncated_file(num_bytes: int, tmp_path: Path) -> None:
     path = tmp_path / "seed-0.safetensors"
-    save_weights(path, trained(SIMPLE_NN), SIMPLE_NN, seed=0)
+    save_weights(path, trained(SIMPLE_NN), SIMPLE_NN)
     path.write_bytes(path.read_bytes()[:num_bytes])
     with pytest.raises(InvalidInput, match=r"seed-0\.safetensors: not a whole safetensors file .*train") as error:
         load_weights(path)

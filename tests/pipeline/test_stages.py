@@ -147,6 +147,6 @@ runpy.run_path(sys.argv[0], run_name="__main__")
         capture_output=True,
         text=True,
     )
-    how = "goes on from the last checkpoint" if stage == "train" else "starts this stage again"
-    line = f"\ninterrupted: the same command {how}; finished stages are kept\n"
+    how = "resume from the last checkpoint" if stage == "train" else "start this stage again"
+    line = f"\ninterrupted: run the same command again to {how}; finished stages are kept\n"
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", line)

@@ -20,7 +20,7 @@ STATISTICS = Statistics((0.49, 0.48, 0.45), (0.25, 0.24, 0.26), [f"class {i}" fo
 def variant_params() -> Callable[..., VariantParams]:
     """The settings of a variant of params.yaml with overrides, made small: 2 epochs, batches of 16, on the CPU."""
     project = read_yaml(PROJECT / "params.yaml")
-    small = {"epochs": 2, "batch_size": 16, "device": "cpu", "variant": "test", "seeds": [0]}
+    small = {"epochs": 2, "batch_size": 16, "device": "cpu", "seeds": [0]}
 
     def make(variant: str = "simple_nn", **overrides: Any) -> VariantParams:
         settings = merge(merge(project["train"], project["variants"][variant]), {**small, **overrides})

@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from ablation.training.backend import prepare
+from ablation.training.batches import load_data
 from ablation.training.capture import captured_step, optimizer_tensors, warm_up
-from ablation.training.loop import load_data, new_run
+from ablation.training.loop import new_run
 from ablation.training.step import eager_step
 from tests.training.conftest import plan_of
 
@@ -19,7 +20,7 @@ def test_warm_up_leaves_no_trace(variant, variant_params, train_split, val_split
     weights = []
     for warm in (False, True):
         run, sums = new_run(params, 0, data), torch.zeros(3)
-        step = eager_step(run.model, run.optimizer, params, data.train_images, data.train_labels, normalization, sums)
+        step = eager_step(run.model, run.optimizer, params, data, sums)
 
         def state(run=run, sums=sums):
             return [*run.model.state_dict(keep_vars=True).values(), *optimizer_tensors(run.optimizer), sums]
@@ -41,7 +42,7 @@ def test_warm_up_that_fails_half_way_leaves_no_trace(variant_params, train_split
     params = variant_params("simple_nn_bn")
     data = load_data(train_split, val_split, normalization, params, CPU)
     plan, run, sums = plan_of(params, 1, 16), new_run(params, 0, data), torch.zeros(3)
-    step = eager_step(run.model, run.optimizer, params, data.train_images, data.train_labels, normalization, sums)
+    step = eager_step(run.model, run.optimizer, params, data, sums)
     num_steps = 0
 
     def fails(plan: torch.Tensor) -> None:
@@ -73,9 +74,7 @@ def test_captured_steps_equal_eager_ones(
     results = []
     for captured in (False, True):
         run, sums = new_run(params, 0, data), torch.zeros(3, device=device)
-        step = eager_step(
-            run.model, run.optimizer, params, data.train_images, data.train_labels, data.normalization, sums
-        )
+        step = eager_step(run.model, run.optimizer, params, data, sums)
         if captured:
             step = captured_step(step, run.model, run.optimizer, sums)
         torch.manual_seed(0)
@@ -101,9 +100,7 @@ def test_a_step_that_cannot_be_captured_stays_eager_with_a_note(
     results = []
     for captured in (False, True):
         run, sums = new_run(params, 0, data), torch.zeros(3, device=device)
-        eager = eager_step(
-            run.model, run.optimizer, params, data.train_images, data.train_labels, data.normalization, sums
-        )
+        eager = eager_step(run.model, run.optimizer, params, data, sums)
 
         def step(plan: torch.Tensor, eager=eager, sums=sums) -> None:
             eager(plan)
@@ -118,4 +115,4 @@ def test_a_step_that_cannot_be_captured_stays_eager_with_a_note(
         results.append([*run.model.state_dict().values(), sums])
     for expected, actual in zip(*results, strict=True):
         torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
-    assert capsys.readouterr().err.count("note: no CUDA graph, going on without (") == 1
+    assert capsys.readouterr().err.count("note: no CUDA graph, continuing without (") == 1

@@ -114,7 +114,10 @@ def test_a_folder_in_use_is_waited_for(tmp_path: Path, capsys) -> None:
     with held_by_another(tmp_path / "a", 1) as other, checkpoint.claimed(tmp_path / "a") as folder:
         assert other.wait() == 0
         assert (folder / "lock").read_text() == str(os.getpid())
-    assert capsys.readouterr().err == f"note: process {other.pid} is training the same; waiting for its end\n"
+    assert (
+        capsys.readouterr().err
+        == f"note: process {other.pid} is already running this training; waiting for it to finish\n"
+    )
 
 
 def test_a_killed_process_holds_no_folder(tmp_path: Path) -> None:

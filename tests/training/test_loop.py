@@ -8,7 +8,8 @@ from ablation.data.splits import Split
 from ablation.models.speedrun import patch_covariance, whitening_filters
 from ablation.training import loop
 from ablation.training.backend import epoch_clock, prepare
-from ablation.training.loop import load_data, new_run, train_epochs, validate
+from ablation.training.batches import load_data
+from ablation.training.loop import new_run, train_epochs, validate
 from ablation.training.randomness import epoch_plan
 from tests.training.conftest import STATISTICS
 

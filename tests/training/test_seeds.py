@@ -55,7 +55,9 @@ def test_a_killed_seed_is_named() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(30)
 
-    with pytest.raises(InvalidInput, match=r"^the process of seed 7 was ended by SIGKILL; memory may be short$"):
+    with pytest.raises(
+        InvalidInput, match=r"^the process of seed 7 was killed by SIGKILL, possibly for lack of memory$"
+    ):
         run_seeds(train, [0, 7], 2)
 
 

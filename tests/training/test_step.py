@@ -11,9 +11,10 @@ from torch._dynamo.backends.common import aot_autograd
 from ablation.data.augmentation import AUGMENTATIONS
 from ablation.data.splits import Normalization
 from ablation.models.build import build_model
-from ablation.training.loop import load_data, new_run
+from ablation.training.batches import load_data, make_batch
+from ablation.training.loop import new_run
 from ablation.training.randomness import epoch_plan
-from ablation.training.step import batch_sums, compiled, eager_step, gradient_norms, make_batch, weight_layers
+from ablation.training.step import batch_sums, compiled, eager_step, gradient_norms, weight_layers
 from tests.training.conftest import plan_of
 
 CPU = torch.device("cpu")
@@ -63,9 +64,7 @@ def test_gradients_equal_a_textbook_loop_along_its_trajectory(
     optimizer = torch.optim.SGD(
         model.parameters(), params.lr, momentum, weight_decay=params.weight_decay, nesterov=nesterov
     )
-    step = eager_step(
-        ours.model, ours.optimizer, params, data.train_images, data.train_labels, normalization, torch.zeros(3)
-    )
+    step = eager_step(ours.model, ours.optimizer, params, data, torch.zeros(3))
 
     plans = torch.cat([plan_of(params, epoch, 100) for epoch in range(1, 9)], dim=1).split(params.batch_size, dim=1)
     for plan in plans[: 8 if variant == "speedrun" else 50]:  # in double precision it is slow
@@ -100,14 +99,12 @@ def test_gradient_norms_are_those_of_a_step_and_leave_the_model_alone(
     run = new_run(params, 0, data)
     before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
     plan = epoch_plan(0, 1, 100)[:, :16]
-    batch = make_batch(plan, params, data.train_images, data.train_labels, normalization)
+    batch = make_batch(plan, data)
     norms = dict(zip(weight_layers(run.model), gradient_norms(run.model, params, *batch).tolist(), strict=True))
     assert all(torch.equal(before[name], tensor) for name, tensor in run.model.state_dict().items())
     assert all(p.grad is None for p in run.model.parameters())
 
-    step = eager_step(
-        run.model, run.optimizer, params, data.train_images, data.train_labels, normalization, torch.zeros(3)
-    )
+    step = eager_step(run.model, run.optimizer, params, data, torch.zeros(3))
     step(plan)
     assert norms == pytest.approx({name: run.model.get_submodule(name).weight.grad.norm().item() for name in norms})
 
@@ -137,7 +134,7 @@ def test_a_compiled_network_takes_the_eager_steps(variant_params, train_split, v
         params = variant_params("simple_nn_bn", compile=compile)
         data = load_data(train_split, val_split, normalization, params, CPU)
         run, sums = new_run(params, 0, data), torch.zeros(3)
-        step = eager_step(run.model, run.optimizer, params, data.train_images, data.train_labels, normalization, sums)
+        step = eager_step(run.model, run.optimizer, params, data, sums)
         for plan in epoch_plan(0, 1, 100)[:, :48].split(16, dim=1):
             step(plan)
         weights.append([*run.model.state_dict().values(), sums])
@@ -162,4 +159,4 @@ def test_a_network_that_does_not_compile_runs_eagerly_with_a_note(
     forward(inputs).sum().backward()
     assert model.weight.grad is not None
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("note: not compiled, going on without (") and "no C++ compiler" in line
+    assert line.startswith("note: could not compile the network, continuing without (") and "no C++ compiler" in line

@@ -6,7 +6,8 @@ import torch
 
 from ablation.training import streams
 from ablation.training.backend import prepare
-from ablation.training.loop import load_data, new_run, train_epochs
+from ablation.training.batches import load_data
+from ablation.training.loop import new_run, train_epochs
 from ablation.training.streams import SeedStream, SharedClock, run_on_streams, take_turns
 
 CPU = torch.device("cpu")

@@ -19,8 +19,8 @@ from ablation.data.splits import Normalization, read_split
 from ablation.models.device import choose_device
 from ablation.models.weights import load_weights
 from ablation.training import checkpoint, variant
+from ablation.training.batches import load_data
 from ablation.training.cost import activation_bytes, multiply_adds
-from ablation.training.loop import load_data
 from ablation.training.params import VariantParams
 from ablation.training.variant import train_variant
 from tests.training.conftest import STATISTICS
@@ -83,9 +83,9 @@ def test_gradients_that_are_not_finite_are_null(variant_params, project: Path) -
     assert facts["diverged_epoch"] == len(epochs) < 5
 
 
-def outcome(project: Path) -> dict[str, bytes]:
-    files = [path for path in (project / "runs/test").rglob("*") if path.is_file()]
-    return {str(path.relative_to(project)): path.read_bytes() for path in files}
+def outcome(project: Path, variant: str = "test") -> dict[str, bytes]:
+    folder = project / "runs" / variant
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("lr", [0.1, 1e4])
@@ -100,16 +100,15 @@ def test_a_finished_seed_is_not_trained_again(
 
     device = "auto" if choose_device("auto").type == "cpu" else "cpu"
     again = variant_params("simple_nn_bn", lr=lr, device=device, seeds=[0, 1], checkpoint_every_epochs=7)
-    again = again.model_copy(update={"variant": "other"})
     monkeypatch.setattr(variant, "num_processes", lambda *_: 1)
-    train(again, project)
+    train_variant(again, project / "data/splits", project / "runs/other")
 
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "other seed 0 was finished before: from its checkpoint"
+    assert lines[0] == "other seed 0 already finished: restored from its checkpoint"
     assert not any(line.startswith("other seed 0 epoch") for line in lines)
     assert any(line.startswith("other seed 1 epoch 1/2") for line in lines)
-    second = outcome(project)
-    facts = "runs/test/metrics/seed-0/run.json"
+    second = outcome(project, "other")
+    facts = "metrics/seed-0/run.json"
     assert json.loads(second[facts]) == json.loads(first.pop(facts)) | {"variant": "other"}
     assert first and {name: second[name] for name in first} == first  # its seconds as well
 
@@ -145,8 +144,8 @@ def test_a_full_gpu_is_one_line_with_what_to_lower(
     with pytest.raises(InvalidInput) as caught:
         train(params, project)
     assert str(caught.value) == (
-        "out of GPU memory with batch_size 16; lower variants.test.batch_size, or train.batch_size where it has none; "
-        "or end what else uses the GPU"
+        "out of GPU memory with batch_size 16; lower variants.test.batch_size (or train.batch_size, if the variant "
+        "does not set it), or stop other programs that use the GPU"
     )
 
 

@@ -85,7 +85,7 @@ def remove_others(params: ReportParams, folder: Path) -> None:
             empty = not any(path.is_file() for path in runs.rglob("*"))  # made by DVC before a first run
             shutil.rmtree(runs)
             if not empty:
-                print(f"note: {runs} removed: no variant of the study; DVC's cache has what was finished")
+                print(f"note: {runs} removed: no longer in the study; finished results remain in DVC's cache")
 
 
 def read_num_images(params: ReportParams, folder: Path) -> dict[str, int]:
@@ -97,7 +97,7 @@ def read_num_images(params: ReportParams, folder: Path) -> dict[str, int]:
     sizes = [read_required(path)["num_images"] for path in paths]
     for path, size in zip(paths, sizes, strict=True):
         if size != sizes[0]:
-            told, first = (", ".join(f"{n:,} {split}" for split, n in of.items()) for of in (size, sizes[0]))
+            told, first = (", ".join(f"{n:,} {split}" for split, n in one.items()) for one in (size, sizes[0]))
             raise InvalidInput(
                 f"{path}: accuracies on {told} images do not compare with those on {first} in {paths[0]}; "
                 "dvc repro evaluates them again"

@@ -24,7 +24,7 @@ def run(stage: Callable[..., None], *arguments: str, resumable: bool = False) ->
     def checked() -> None:
         script, given = f"stages/{Path(sys.argv[0]).name}", sys.argv[1:]
         if given and not arguments:
-            raise InvalidInput(f"{script} takes no arguments, got {' '.join(given)}; params.yaml has all")
+            raise InvalidInput(f"{script} takes no arguments, got {' '.join(given)}; all settings are in params.yaml")
         if len(given) != len(arguments):
             raise InvalidInput(f"usage: python {script} {' '.join(arguments)}")
         before = digests()
@@ -34,7 +34,7 @@ def run(stage: Callable[..., None], *arguments: str, resumable: bool = False) ->
             if after.get(path) != before.get(path):  # DVC would record the new code
                 name = os.path.relpath(path)
                 raise InvalidInput(
-                    f"{name}: changed while this stage ran, so its results have no known code; run it again"
+                    f"{name}: changed while this stage ran, so no version of the code has these results; run it again"
                 )
 
     in_one_line(checked, resumable)
@@ -56,8 +56,8 @@ def in_one_line(work: Callable[[], object], resumable: bool = False) -> None:
         where = f"{error.filename}: " if error.filename is not None else ""
         sys.exit(f"error: {where}{error.strerror or error}")
     except KeyboardInterrupt:
-        kept = "goes on from the last checkpoint" if resumable else "starts this stage again"
-        print(f"\ninterrupted: the same command {kept}; finished stages are kept", file=sys.stderr)
+        how = "resume from the last checkpoint" if resumable else "start this stage again"
+        print(f"\ninterrupted: run the same command again to {how}; finished stages are kept", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     finally:
         gc.freeze()  # else the interpreter at its end looks through all objects of the libraries, for half a second

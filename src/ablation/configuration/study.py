@@ -11,7 +11,7 @@ from ablation.common.files import write_yaml
 from ablation.common.settings import Settings, nearest, read_yaml
 from ablation.data.params import DataParams, DownloadParams, NormalizeParams
 from ablation.evaluation.params import EvaluateParams
-from ablation.training.params import SeededParams, Seeds, TrainParams, VariantParams
+from ablation.training.params import Seeds, TrainParams, VariantParams
 
 
 class StudyParams(Settings):
@@ -51,9 +51,8 @@ def resolve(source: str) -> tuple[StudyParams, dict[str, VariantParams]]:
     resolved = {}
     for name, overrides in params.variants.items():
         settings = merge({**values["train"], "seeds": params.seeds}, overrides)
-        SeededParams.parse(settings, source, under=f"variants.{name}")
-        _check_unique(source, f"variants.{name}.seeds", settings["seeds"])
-        resolved[name] = VariantParams.parse({"variant": name, **settings}, source)
+        resolved[name] = VariantParams.parse(settings, source, under=f"variants.{name}")
+        _check_unique(source, f"variants.{name}.seeds", resolved[name].seeds)
     named = {f"aggregate.sweeps.{key}.variants": sweep.variants for key, sweep in params.aggregate.sweeps.items()}
     for key, comparison in params.aggregate.comparisons.items():
         named[f"aggregate.comparisons.{key}.variant"] = [comparison.variant]
@@ -69,7 +68,8 @@ def resolve(source: str) -> tuple[StudyParams, dict[str, VariantParams]]:
 def check_devices(source: str, params: StudyParams) -> None:
     """Raise InvalidInput where this machine lacks a device that the params file `source` names."""
     named = {"train.device": params.train.device, "evaluate.device": params.evaluate.device}
-    named |= {f"variants.{name}.device": of["device"] for name, of in params.variants.items() if of.get("device")}
+    for name, overrides in params.variants.items():
+        named[f"variants.{name}.device"] = overrides.get("device") or "auto"
     for path, device in named.items():
         if device not in ("auto", "cpu"):
             from ablation.models.device import choose_device  # torch, on this path only
@@ -84,7 +84,7 @@ def equal_settings(variants: dict[str, VariantParams]) -> list[list[str]]:
     """Groups of variants that differ in nothing but their name."""
     groups: dict[str, list[str]] = {}
     for name, settings in variants.items():
-        groups.setdefault(settings.model_dump_json(exclude={"variant"}), []).append(name)
+        groups.setdefault(settings.model_dump_json(), []).append(name)
     return [names for names in groups.values() if len(names) > 1]
 
 
@@ -97,7 +97,7 @@ def write_configs(params: StudyParams, variants: dict[str, VariantParams], folde
     report = ReportParams(
         label=params.data.label,
         seeds={name: settings.seeds for name, settings in variants.items()},
-        variants={name: settings.model_dump(exclude={"variant", "seeds"}) for name, settings in variants.items()},
+        variants={name: settings.model_dump(exclude={"seeds"}) for name, settings in variants.items()},
         **dict(params.aggregate),
     )
     write_yaml(folder / "aggregate.yaml", report.model_dump())
@@ -108,4 +108,4 @@ def write_configs(params: StudyParams, variants: dict[str, VariantParams], folde
 def _check_unique(source: str, path: str, values: list[Any]) -> None:
     for i, value in enumerate(values):
         if value in values[:i]:
-            raise InvalidInput(f"{source}: {path}: {value!r} is named twice; each may be named once")
+            raise InvalidInput(f"{source}: {path}: {value!r} is listed more than once")

@@ -36,7 +36,8 @@ def check_classes(labels: NDArray[np.uint8], split: str, classes: list[str]) -> 
     for name, count in zip(classes, np.bincount(labels, minlength=len(classes)), strict=True):
         if count == 0:
             raise InvalidInput(
-                f"data: the {split} split of {len(labels):,} images has none of the class {name}; must have one of each"
+                f"data: the {split} split of {len(labels):,} images has no image of class {name}; "
+                "every class needs at least one"
             )
 
 

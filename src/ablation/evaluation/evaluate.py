@@ -41,10 +41,13 @@ def evaluate_variant(
         for name in ("train", "test"):
             logits[name] = predict(model, splits[name].images, statistics, params.batch_size)
         tables += [predictions_table(seed, name, splits[name].labels, logits[name]) for name in ("val", "test")]
-        of = {name: classification_metrics(splits[name].labels, logits[name], statistics.classes) for name in splits}
-        metrics.append({"seed": seed, **of})
+        results = {
+            name: classification_metrics(split.labels, logits[name], statistics.classes)
+            for name, split in splits.items()
+        }
+        metrics.append({"seed": seed, **results})
         diagnostics.append({"seed": seed, **diagnose(model, units, logits["val"], splits["val"].images, statistics)})
-        accuracies = ", ".join(f"{name} {figures['accuracy']:.2%}" for name, figures in of.items())
+        accuracies = ", ".join(f"{name} {figures['accuracy']:.2%}" for name, figures in results.items())
         print(f"{output.parent.name} seed {seed}: accuracy {accuracies}")
 
     predictions = pd.concat(tables)

@@ -18,7 +18,7 @@ def choose_device(name: str) -> torch.device:
         return torch.device(available[0])
     device = "cuda:0" if name == "cuda" else name
     if device not in available:
-        raise InvalidInput(f"device {name}: not on this machine, which has {', '.join(available)} (or auto)")
+        raise InvalidInput(f"device {name}: not available on this machine; available: {', '.join(available)}, auto")
     return torch.device(device)
 
 
@@ -31,5 +31,5 @@ def gpu_memory(batch_size: int, setting: str) -> Iterator[None]:
         if not any(words in str(error) for words in ("out of memory", "ALLOC_FAILED")):
             raise
         raise InvalidInput(
-            f"out of GPU memory with batch_size {batch_size}; lower {setting}; or end what else uses the GPU"
+            f"out of GPU memory with batch_size {batch_size}; lower {setting}, or stop other programs that use the GPU"
         ) from None

@@ -19,15 +19,11 @@ class _Metadata(Settings):
     model: ModelParams
 
 
-def save_weights(path: Path, model: nn.Module, params: ModelParams, seed: int) -> None:
+def save_weights(path: Path, model: nn.Module, params: ModelParams) -> None:
     """Write the parameters and buffers of `model`, built from `params`; the same values give the same bytes."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    data = safetensors.torch.save(state, {"model": params.model_dump_json(), "seed": str(seed)})
-    # The library writes the metadata in an order that differs from run to run: write the header again, sorted.
-    start = 8 + int.from_bytes(data[:8], "little")
-    header = json.dumps(json.loads(data[8:start]), sort_keys=True).encode()
-    header += b" " * (-len(header) % 8)  # the tensors stay aligned
-    write_bytes(path, len(header).to_bytes(8, "little") + header + data[start:])
+    # One entry of metadata: the library writes several in an order that differs from run to run.
+    write_bytes(path, safetensors.torch.save(state, {"model": params.model_dump_json()}))
 
 
 def find_weights(folder: Path) -> dict[int, Path]:

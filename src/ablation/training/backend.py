@@ -14,7 +14,7 @@ from ablation.training.params import TrainParams
 def prepare(params: TrainParams) -> torch.device:
     """Choose the device and set determinism and precision for this process, before any tensor work.
 
-    One thread until a seed sets `num_threads`: the pool of several would not survive the fork into the seeds.
+    One thread until a seed sets `num_threads`: a thread pool would not survive the fork into one process per seed.
     Deterministic: every operation has one result, bit for bit, on the same device. cuDNN then picks among deterministic
     algorithms without timing them. Max-pooling is deterministic as its windows do not overlap in any network here.
     """

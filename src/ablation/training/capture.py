@@ -54,7 +54,7 @@ def captured_step(step: Step, model: nn.Module, optimizer: torch.optim.Optimizer
                 generator.graphsafe_set_state(generator.clone_state())
                 cause = error.__context__ or error  # torch ends the capture on it, which fails in turn
                 reason = (str(cause) or repr(cause)).splitlines()[0]
-                print(f"note: no CUDA graph, going on without ({reason})", file=sys.stderr)
+                print(f"note: no CUDA graph, continuing without ({reason})", file=sys.stderr)
         if num_images not in graphs:
             return step(plan)
         graph, static_plan = graphs[num_images]

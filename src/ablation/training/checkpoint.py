@@ -34,16 +34,18 @@ def key(settings: dict[str, Any], files: list[Path]) -> str:
     """A run's identity: its settings, the bytes of `files` (code and data) and the version of torch."""
     digest = hashlib.blake2b(repr((sorted(settings.items()), torch.__version__)).encode(), digest_size=16)
     for path in files:
-        digest.update(hashlib.blake2b(path.read_bytes()).digest())  # in one piece: imports go on in another thread
+        digest.update(
+            hashlib.blake2b(path.read_bytes()).digest()
+        )  # whole files: hashing them leaves the GIL to imports
     return digest.hexdigest()
 
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[Path]:
-    """Hold `folder` for this process and those it forks. Of a run that ends well the last checkpoint of a seed is kept.
+    """Hold `folder` for this process and those it forks; waits, with a note, while another process holds it.
 
-    From there come its results, untrained, where DVC was killed before it had recorded them, where another experiment
-    has the same run, and where seeds are added. Waits, with a note, while another process holds the folder.
+    After a complete run the last checkpoint of each seed stays, so that nothing is trained again where DVC was killed
+    before it had recorded the run, where another experiment has the same run, and where seeds are added.
     """
     prune(folder.parent)
     with _locked(folder) as lock:
@@ -65,7 +67,9 @@ def _locked(folder: Path) -> TextIO:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.seek(0)
-        print(f"note: process {lock.read()} is training the same; waiting for its end", file=sys.stderr)
+        print(
+            f"note: process {lock.read()} is already running this training; waiting for it to finish", file=sys.stderr
+        )
         fcntl.flock(lock, fcntl.LOCK_EX)
     return lock
 

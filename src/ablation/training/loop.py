@@ -4,34 +4,24 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ablation.data.augmentation import AUGMENTATIONS, CROP_FLIP, unaugmented, windows
-from ablation.data.splits import Normalization, Split, channels_last
+from ablation.data.augmentation import CROP_FLIP, unaugmented
 from ablation.models.build import build_model
 from ablation.models.speedrun import SpeedrunNet
+from ablation.training.batches import Data, make_batch
 from ablation.training.capture import captured_step
 from ablation.training.optimization import build_optimizer, learning_rate, set_learning_rate
 from ablation.training.params import TrainParams
 from ablation.training.randomness import derive, epoch_plan
-from ablation.training.step import autocast, batch_sums, eager_step, gradient_norms, make_batch
+from ablation.training.step import autocast, batch_sums, eager_step, gradient_norms
 
 VAL_BATCH_SIZE = 1000  # images; large, since no gradients are kept
 NUM_WHITENING_IMAGES = 5000  # training images from which SpeedrunNet's first layer is computed
-
-
-class Data(NamedTuple):
-    """Images of a variant's runs, on the device, shared by its seeds."""
-
-    train_images: Tensor  # uint8: `windows` of them with augmentation, [N, H, W, 3] without
-    train_labels: Tensor  # int64 [N]
-    val_images: Tensor  # uint8 [N, H, W, 3]
-    val_labels: Tensor  # int64 [N]
-    normalization: Normalization
 
 
 @dataclass(frozen=True)
@@ -72,8 +62,9 @@ class Run:
     def add(self, epoch: Epoch) -> None:
         """Take the figures of the epoch that was just trained, and its weights where they are the best."""
         self.epochs.append(epoch)
-        best = self.epochs[self.best_epoch - 1]  # this one, where it is the first
-        if self.best_epoch == 0 or (epoch.val_accuracy > best.val_accuracy and not epoch.diverged):
+        if self.best_epoch == 0 or (
+            epoch.val_accuracy > self.epochs[self.best_epoch - 1].val_accuracy and not epoch.diverged
+        ):
             self.best_epoch = epoch.number
             self.best_weights = {name: t.detach().clone() for name, t in self.model.state_dict().items()}
 
@@ -101,27 +92,13 @@ class Run:
         self.best_weights = state["best_weights"]
 
 
-def load_data(
-    train: Split, val: Split, normalization: Normalization, params: TrainParams, device: torch.device
-) -> Data:
-    """The splits on `device`, laid out for `params.augmentation`."""
-    train_images, augmentation = train.images.to(device), AUGMENTATIONS.get(params.augmentation)
-    return Data(
-        windows(train_images, augmentation) if augmentation else channels_last(train_images),
-        train.labels.to(device),
-        channels_last(val.images.to(device)),
-        val.labels.to(device),
-        normalization.to(device),
-    )
-
-
 def new_run(params: TrainParams, seed: int, data: Data) -> Run:
     """The run of `seed` before its first step. Weights are made on the CPU: every device starts from the same."""
     device = data.train_labels.device
     torch.manual_seed(derive(seed, "initialization"))
     model = build_model(params.model)
     if isinstance(model, SpeedrunNet):
-        images = unaugmented(data.train_images) if params.augmentation in AUGMENTATIONS else data.train_images
+        images = unaugmented(data.train_images) if data.augmentation else data.train_images
         model.fit_whitening(data.normalization.to(torch.device("cpu"))(images[:NUM_WHITENING_IMAGES].cpu()))
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Run(model, build_optimizer(model, params, device))
@@ -137,7 +114,7 @@ def train_epochs(
     """
     device = data.train_labels.device
     sums = torch.zeros(3, device=device)
-    step = eager_step(run.model, run.optimizer, params, data.train_images, data.train_labels, data.normalization, sums)
+    step = eager_step(run.model, run.optimizer, params, data, sums)
     if device.type == "cuda":
         step = captured_step(step, run.model, run.optimizer, sums)
     num_images = len(data.train_labels)
@@ -145,21 +122,18 @@ def train_epochs(
     while not run.finished(params.epochs):
         number = len(run.epochs) + 1
         # Without augmentation only the plan's order counts.
-        plan = epoch_plan(seed, number, num_images, AUGMENTATIONS.get(params.augmentation, CROP_FLIP)).to(device)
+        plan = epoch_plan(seed, number, num_images, data.augmentation or CROP_FLIP).to(device)
         torch.manual_seed(derive(seed, "dropout", number))
-        inputs = make_batch(
-            plan[:, : params.batch_size], params, data.train_images, data.train_labels, data.normalization
-        )
-        norms = gradient_norms(run.model, params, *inputs)
-        torch.manual_seed(derive(seed, "dropout", number))
+        norms = gradient_norms(run.model, params, *make_batch(plan[:, : params.batch_size], data))
+        torch.manual_seed(derive(seed, "dropout", number))  # again: the gradients have drawn dropout masks
         run.model.train()
         sums.zero_()
-        lr = None
+        first = (number - 1) * num_steps
+        lrs = [learning_rate(params, first + i, params.epochs * num_steps) for i in range(num_steps)]
         start = clock()
         for i, batch in enumerate(plan.split(params.batch_size, dim=1)):
-            step_lr = learning_rate(params, (number - 1) * num_steps + i, params.epochs * num_steps)
-            if step_lr != lr:
-                set_learning_rate(run.optimizer, lr := step_lr)
+            if i == 0 or lrs[i] != lrs[i - 1]:
+                set_learning_rate(run.optimizer, lrs[i])
             step(batch)
             if run.first_batch_loss is None:
                 run.first_batch_loss = sums[0].item() / batch.shape[1]
@@ -175,7 +149,7 @@ def train_epochs(
                 batch_loss_sd=math.sqrt(max(square - train_loss**2, 0.0)) if math.isfinite(square) else math.nan,
                 val_loss=val_loss,
                 val_accuracy=val_accuracy,
-                lr=learning_rate(params, (number - 1) * num_steps, params.epochs * num_steps),
+                lr=lrs[0],
                 seconds=seconds,
                 images_per_second=num_images / seconds,
                 gradient_norms=norms.tolist(),

@@ -78,13 +78,7 @@ class TrainParams(Settings):
     checkpoint_every_epochs: Annotated[int, Field(gt=0)]
 
 
-class SeededParams(TrainParams):
-    """What a variant may override: how to train it, and with which seeds."""
+class VariantParams(TrainParams):
+    """configs/train/<variant>.yaml: how to train a variant, and with which seeds."""
 
     seeds: Seeds
-
-
-class VariantParams(SeededParams):
-    """configs/train/<variant>.yaml."""
-
-    variant: str

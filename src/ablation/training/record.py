@@ -1,4 +1,4 @@
-"""What a run leaves behind: curves by dvclive, facts as JSON, the best weights."""
+"""The curves of one seed, as the files of dvclive."""
 
 import math
 from pathlib import Path
@@ -31,8 +31,6 @@ class Curves:
                 self.metrics.log_metric(name, value)
         self.timing.log_metric("seconds", epoch.seconds)
         self.timing.log_metric("images_per_second", epoch.images_per_second)
-        self.metrics.make_summary()
-        self.timing.make_summary()
 
     def close(self) -> None:
         self.metrics.end()

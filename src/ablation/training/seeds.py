@@ -71,7 +71,7 @@ def _child(train: Callable[[int], object], seed: int, parent: int) -> None:
 def _check(seed: int, exit_code: int | None) -> None:
     if exit_code is not None and exit_code < 0:
         raise InvalidInput(
-            f"the process of seed {seed} was ended by {signal.Signals(-exit_code).name}; memory may be short"
+            f"the process of seed {seed} was killed by {signal.Signals(-exit_code).name}, possibly for lack of memory"
         )
     if exit_code:
         sys.exit(exit_code)  # it has said why

@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ablation.data.augmentation import AUGMENTATIONS, crop_flip
-from ablation.data.splits import Normalization
+from ablation.training.batches import Data, make_batch
 from ablation.training.optimization import l1_weights
 from ablation.training.params import TrainParams
 
@@ -30,22 +29,19 @@ def eager_step(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     params: TrainParams,
-    images: Tensor,
-    labels: Tensor,
-    normalization: Normalization,
+    data: Data,
     sums: Tensor,
 ) -> Step:
     """A function of the plan of one batch, int64 [4, B] as from `epoch_plan`, that trains on it.
 
-    images: uint8, `windows` of the training images with augmentation, [N, H, W, 3] without.
     sums: float [3], to which the step adds its `batch_sums`.
     """
     forward = compiled(model, params)
     sparse_weights = l1_weights(model) if params.l1 else []
 
     def step(plan: Tensor) -> None:
-        inputs, targets = make_batch(plan, params, images, labels, normalization)
-        with autocast(params, images.device):
+        inputs, targets = make_batch(plan, data)
+        with autocast(params, inputs.device):
             logits = forward(inputs)
             loss = F.cross_entropy(logits, targets, label_smoothing=params.label_smoothing)
         objective = loss
@@ -67,7 +63,7 @@ def compiled(model: nn.Module, params: TrainParams) -> Callable[[Tensor], Tensor
     """
     if not params.compile:
         return model
-    # Else the backward is compiled, and fails, at its first call.
+    # Compile the backward together with the forward, so that its failure is caught here as well.
     torch._functorch.config.force_non_lazy_backward_lowering = True
     network = torch.compile(model, dynamic=False)
     failed = False
@@ -81,20 +77,10 @@ def compiled(model: nn.Module, params: TrainParams) -> Callable[[Tensor], Tensor
             except torch._dynamo.exc.TorchDynamoException as error:
                 failed = True
                 reason = " ".join(str(error).splitlines()[:2])  # who raised, and what
-                print(f"note: not compiled, going on without ({reason})", file=sys.stderr)
+                print(f"note: could not compile the network, continuing without ({reason})", file=sys.stderr)
         return model(inputs)  # type: ignore[no-any-return]
 
     return forward
-
-
-def make_batch(
-    plan: Tensor, params: TrainParams, images: Tensor, labels: Tensor, normalization: Normalization
-) -> tuple[Tensor, Tensor]:
-    """Inputs float [B, 3, H, W] and labels [B] of one step; arguments as for `eager_step`."""
-    flips, index, tops, lefts = plan
-    augmented = params.augmentation in AUGMENTATIONS
-    batch = crop_flip(images, flips, index, tops, lefts) if augmented else images.index_select(0, index)
-    return normalization(batch), labels[index]
 
 
 def gradient_norms(model: nn.Module, params: TrainParams, inputs: Tensor, targets: Tensor) -> Tensor:
@@ -116,5 +102,6 @@ def weight_layers(model: nn.Module) -> dict[str, nn.Parameter]:
 
 def autocast(params: TrainParams, device: torch.device) -> contextlib.AbstractContextManager[None]:
     if params.precision == "bf16":
-        return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)  # a captured graph must not read it
+        # A CUDA graph must not read weights that were cached for another.
+        return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
     return contextlib.nullcontext()

@@ -20,8 +20,9 @@ from ablation.models.device import gpu_memory
 from ablation.models.weights import save_weights
 from ablation.training import checkpoint
 from ablation.training.backend import describe, epoch_clock, precision, prepare
+from ablation.training.batches import Data, load_data
 from ablation.training.cost import activation_bytes, multiply_adds
-from ablation.training.loop import Data, Epoch, Run, load_data, new_run, train_epochs
+from ablation.training.loop import Epoch, Run, new_run, train_epochs
 from ablation.training.params import VariantParams
 from ablation.training.record import Curves
 from ablation.training.seeds import num_processes, run_seeds
@@ -34,21 +35,21 @@ CHECKPOINT_SHARE = 0.02  # of the time, at most
 def train_variant(params: VariantParams, splits: Path, output: Path) -> None:
     """Train every seed of `params`, going on from the checkpoints of an earlier run of the same.
 
-    splits: folder of {train,val}.safetensors and statistics.json. output: gets weights/, metrics/ and timing/, with an
-    entry per seed.
+    splits: folder of {train,val}.safetensors and statistics.json. output: a folder named as the variant; gets weights/,
+    metrics/ and timing/, with an entry per seed.
     """
     code = loaded()
     device = prepare(params)
     compiler = threading.Thread(target=_import_compiler)
     compiler.start()
     inputs = [splits / name for name in ("train.safetensors", "val.safetensors", "statistics.json")]
-    # What is excluded changes nothing of a seed's run.
-    settings = params.model_dump(exclude={"variant", "seeds", "device", "checkpoint_every_epochs"})
+    # What is excluded does not affect a seed's result.
+    settings = params.model_dump(exclude={"seeds", "device", "checkpoint_every_epochs"})
     identity = checkpoint.key({**settings, "on": describe(device)}, [*code, *inputs])
     with checkpoint.claimed(checkpoint.root() / identity) as folder:
         train, val = read_split(inputs[0]), read_split(inputs[1])
         normalization = Normalization.of(read_statistics(inputs[2]), train.images.shape[-1])
-        setting = f"variants.{params.variant}.batch_size, or train.batch_size where it has none"
+        setting = f"variants.{output.name}.batch_size (or train.batch_size, if the variant does not set it)"
         with gpu_memory(params.batch_size, setting):
             data = load_data(train, val, normalization, params, device)
             compiler.join()  # before the fork, which no thread survives
@@ -77,18 +78,20 @@ def train_seed(
     name = f"seed-{seed}"
     run = new_run(params, seed, data)
     curves = Curves(output / "metrics" / name, output / "timing" / name)
-    _resume(run, curves, checkpoints / name)
-    if run.epochs:
+    if state := checkpoint.load(checkpoints / name):
+        run.restore(state)
+        for trained in run.epochs:
+            curves.log(trained)
         finished = run.finished(params.epochs)
-        how = "was finished before: from its checkpoint" if finished else f"goes on after epoch {len(run.epochs)}"
-        print(f"{params.variant} seed {seed} {how}", flush=True)
+        how = "already finished: restored from its checkpoint" if finished else f"goes on after epoch {len(run.epochs)}"
+        print(f"{output.name} seed {seed} {how}", flush=True)
     saved, save_seconds = clock(), 0.0  # by the seed's own clock: a save holds up all that share it
     for epoch in train_epochs(run, params, seed, data, clock):
         if epoch is None:
             yield
             continue
         curves.log(epoch)
-        _print_epoch(params, seed, epoch)
+        _print_epoch(f"{output.name} seed {seed} epoch {epoch.number}/{params.epochs}", epoch)
         start = time.monotonic()
         due = epoch.number % params.checkpoint_every_epochs == 0
         if due and save_seconds <= CHECKPOINT_SHARE * (clock() - saved):
@@ -97,27 +100,17 @@ def train_seed(
     checkpoint.save(checkpoints / name, len(run.epochs), run.state())
     curves.close()
     run.model.load_state_dict(run.best_weights)
-    save_weights(output / "weights" / f"{name}.safetensors", run.model, params.model, seed)
+    save_weights(output / "weights" / f"{name}.safetensors", run.model, params.model)
     write_json(output / "metrics" / name / "gradients.json", _gradients(run))
-    write_json(output / "metrics" / name / "run.json", _facts(params, seed, run, data.train_labels.device))
+    facts = {"variant": output.name, "seed": seed, **_facts(params, run, data.train_labels.device)}
+    write_json(output / "metrics" / name / "run.json", facts)
     if run.diverged_epoch is not None:
-        print(
-            f"{params.variant} seed {seed} diverged at epoch {run.diverged_epoch}: its loss is not finite", flush=True
-        )
+        print(f"{output.name} seed {seed} diverged at epoch {run.diverged_epoch}: its loss is not finite", flush=True)
 
 
-def _resume(run: Run, curves: Curves, folder: Path) -> None:
-    state = checkpoint.load(folder)
-    if state is None:
-        return
-    run.restore(state)
-    for epoch in run.epochs:
-        curves.log(epoch)
-
-
-def _print_epoch(params: VariantParams, seed: int, epoch: Epoch) -> None:
+def _print_epoch(heading: str, epoch: Epoch) -> None:
     print(
-        f"{params.variant} seed {seed} epoch {epoch.number}/{params.epochs}  "
+        f"{heading}  "
         f"train loss {epoch.train_loss:.4f} accuracy {epoch.train_accuracy:.2%}  "
         f"val loss {epoch.val_loss:.4f} accuracy {epoch.val_accuracy:.2%}  "
         f"lr {epoch.lr:g}  {epoch.seconds:.1f} s  {epoch.images_per_second:,.0f} images/s",
@@ -125,12 +118,10 @@ def _print_epoch(params: VariantParams, seed: int, epoch: Epoch) -> None:
     )
 
 
-def _facts(params: VariantParams, seed: int, run: Run, device: torch.device) -> dict[str, object]:
+def _facts(params: VariantParams, run: Run, device: torch.device) -> dict[str, object]:
     """run.json: what was run on what, and how it ended; the same on every run on the same device."""
     best = run.epochs[run.best_epoch - 1]
     return {
-        "variant": params.variant,
-        "seed": seed,
         "parameters": sum(p.numel() for p in run.model.parameters()),
         "multiply_adds": multiply_adds(params.model),
         "activation_bytes": activation_bytes(params.model),
