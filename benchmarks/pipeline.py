@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ablation.common.files import write_text, write_yaml
 from ablation.common.settings import read_yaml
 from ablation.configuration.study import resolve
@@ -76,13 +74,12 @@ def default_variants() -> int:
 def dvc_overhead(folder: Path, num_variants: int, rounds: int) -> tuple[float, float]:
     """Seconds of the first `dvc repro` and of one with nothing to do (median) with stages that only copy their outputs.
 
-    The study is the default one; with another number of variants, that many of the same kind.
+    The study is the first `num_variants` of the default one.
     """
     clone(folder)
-    study = read_yaml(folder / "params.yaml")["study"]
-    study = study if num_variants == len(study) else [f"variant_{i}" for i in range(num_variants)]
+    study = read_yaml(folder / "params.yaml")["study"][:num_variants]
     write_yaml(folder / "params.yaml", read_yaml(folder / "params.yaml") | {"study": study})
-    pipeline = yaml.safe_load((folder / "dvc.yaml").read_text())
+    pipeline = read_yaml(folder / "dvc.yaml")
     for name, stage in pipeline["stages"].items():
         matrix = "matrix" in stage
         for item in study if matrix else [""]:
@@ -155,9 +152,9 @@ def clone(folder: Path) -> None:
 
 def commit(folder: Path) -> None:
     """Commit all that is in `folder`."""
-    identity = ["-c", "user.name=bench", "-c", "user.email=bench@localhost"]
+    settings = ["-c", "user.name=bench", "-c", "user.email=bench@localhost", "-c", "commit.gpgsign=false"]
     subprocess.run(["git", "add", "--all"], cwd=folder, check=True)
-    subprocess.run(["git", *identity, "commit", "--quiet", "--message", "bench"], cwd=folder, check=True)
+    subprocess.run(["git", *settings, "commit", "--quiet", "--message", "bench"], cwd=folder, check=True)
 
 
 def _run(command: list[str], folder: Path) -> float:

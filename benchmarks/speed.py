@@ -45,7 +45,7 @@ def training(setting: Setting, variant: str, ours: int, theirs: int, epochs: int
     other = setting.arguments(variant=variant, num_images=theirs)
     loops = [
         Contender(
-            f"DataLoader, {kind} images, {workers} workers",
+            f"DataLoader, {kind} images, {counted(workers, 'worker')}",
             "dataloader_loop",
             {**other, "image_type": kind, "num_workers": workers},
         )
@@ -71,7 +71,15 @@ def training(setting: Setting, variant: str, ours: int, theirs: int, epochs: int
 
 
 def one_seed(num_threads: int) -> str:
-    return f"ours, 1 seed, {num_threads} thread{'s' * (num_threads > 1)}"
+    return f"ours, 1 seed, {counted(num_threads, 'thread')}"
+
+
+def augmented_by(num_threads: int) -> str:
+    return f"ours, {counted(num_threads, 'thread')}"
+
+
+def counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def augmentation(setting: Setting) -> Results:
@@ -81,7 +89,7 @@ def augmentation(setting: Setting) -> Results:
     return measure(
         [
             *(
-                Contender(f"ours, {n} thread{'s' * (n > 1)}", "augment_ours", {**many, "num_threads": n}, as_stage=True)
+                Contender(augmented_by(n), "augment_ours", {**many, "num_threads": n}, as_stage=True)
                 for n in setting.threads
             ),
             *(
@@ -102,7 +110,7 @@ def seeds(setting: Setting) -> Results:
     arguments = setting.arguments(variant="simple_nn_aug", num_images=15_000, num_threads=1, epochs=setting.epochs(4))
     return measure(
         [
-            Contender(f"{n} seed{'s' * (n > 1)}", "ours_seeds", {**arguments, "num_seeds": n}, as_stage=True)
+            Contender(counted(n, "seed"), "ours_seeds", {**arguments, "num_seeds": n}, as_stage=True)
             for n in (1, 2, 3, 4)
         ],
         setting.rounds,
@@ -150,12 +158,11 @@ def peak_table(peak: Results, trained: dict[str, Results], augmented: Results, t
         for n in threads:
             rate = statistics.median(results[one_seed(n)]) * top[variant]
             cost = f"{top[variant] / 1e6:.2f} MFLOP an image"
-            what = f"{variant}, {n} thread{'s' * (n > 1)}: {cost}"
+            what = f"{variant}, {counted(n, 'thread')}: {cost}"
             limit = max(top[f"matmul {n}"], top[f"convolution {n}"])
             rows.append([what, f"{rate / 1e9:.1f} GFLOP/s", f"{limit / 1e9:.1f} GFLOP/s", f"{rate / limit:.0%}"])
     for n in threads:
-        name = f"ours, {n} thread{'s' * (n > 1)}"
-        rate, limit = statistics.median(augmented[name]) * BYTES_AUGMENTED, top[f"copy {n}"]
-        what = f"augmentation, {n} thread{'s' * (n > 1)}: {BYTES_AUGMENTED / 1024:.0f} KiB an image"
+        rate, limit = statistics.median(augmented[augmented_by(n)]) * BYTES_AUGMENTED, top[f"copy {n}"]
+        what = f"augmentation, {counted(n, 'thread')}: {BYTES_AUGMENTED / 1024:.0f} KiB an image"
         rows.append([what, f"{rate / 1e9:.1f} GB/s", f"{limit / 1e9:.1f} GB/s", f"{rate / limit:.0%}"])
     return table(["", "reached", "measured peak", "share"], rows)

@@ -24,8 +24,8 @@ from ablation.training.backend import prepare
 from ablation.training.batches import Data, load_data
 from ablation.training.loop import new_run, train_epochs
 from ablation.training.params import VariantParams
+from ablation.training.processes import num_processes, run_in_processes
 from ablation.training.randomness import epoch_plan
-from ablation.training.seeds import num_processes, run_seeds
 from ablation.training.streams import SharedClock, run_on_streams
 
 Measure = Callable[[], float]
@@ -64,7 +64,7 @@ def ours_seeds(
         if place.type == "cuda":
             run_on_streams(train, range(num_seeds), place)
         else:
-            run_seeds(train_alone, list(range(num_seeds)), num_processes(num_seeds, params.num_threads))
+            run_in_processes(train_alone, list(range(num_seeds)), num_processes(num_seeds, params.num_threads))
         return num_seeds * epochs * num_images / (time.perf_counter() - start)
 
     return measure

@@ -1,13 +1,11 @@
 import os
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-PROJECT = Path(__file__).parents[2]
+from benchmarks.pipeline import clone, commit
 
 
 @pytest.fixture
@@ -25,15 +23,10 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def project(tmp_path: Path, environment: dict[str, str]) -> Path:
+def project(tmp_path: Path) -> Path:
     """A git repository with the files of this one and a study of two variants, one seed and one epoch."""
     folder = tmp_path / "project"
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(command, cwd=PROJECT, capture_output=True, check=True, text=True).stdout.split("\0")
-    for name in filter(None, names):
-        if (PROJECT / name).is_file() and name != "dvc.lock":
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(PROJECT / name, folder / name)
+    clone(folder)
     params = yaml.safe_load((folder / "params.yaml").read_text())
     params["data"] |= {"source": "digits", "label": "digits", "val_size": 200}
     params["train"] |= {"epochs": 1, "device": "cpu"}
@@ -41,7 +34,5 @@ def project(tmp_path: Path, environment: dict[str, str]) -> Path:
     (folder / "params.yaml").write_text(
         yaml.safe_dump(params | {"seeds": [0], "study": ["simple_nn", "simple_nn_lr_1e-1"]})
     )
-    for arguments in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "a study"]):
-        identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
-        subprocess.run(["git", *identity, *arguments], cwd=folder, env=environment, check=True)
+    commit(folder)
     return folder

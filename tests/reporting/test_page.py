@@ -290,5 +290,6 @@ def test_how_many_seeds_in_words() -> None:
             [{"variant": i, "seed": seed} for i, number in enumerate(numbers) for seed in range(number)]
         )
 
-    assert [style.num_seeds(runs(*of)) for of in ([1, 1], [3, 3], [1, 3])] == ["one seed", "3 seeds", "1 to 3 seeds"]
+    texts = [style.seeds_per_variant(runs(*of)) for of in ([1, 1], [3, 3], [1, 3])]
+    assert texts == ["one seed", "3 seeds", "1 to 3 seeds"]
     assert style.max_seeds(runs(1, 3)) == 3

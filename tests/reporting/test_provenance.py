@@ -77,7 +77,7 @@ def test_settings_that_changed_are_named_with_what_they_were(repository: Path) -
         "variants.a.url: absent → file:/a b",
     ]
     assert provenance.command(facts["changed"]) == (
-        "dvc exp run -S 'seeds=[0,1]' -S train.lr=0.1 -S '~train.optimizer.momentum' -S train.optimizer.name=adam"
+        "dvc exp run -S 'seeds=[0,1]' -S train.lr=0.1 -S '~train.optimizer.momentum' -S 'train.optimizer.name=\"adam\"'"
         " -S +train.optimizer.beta1=0.9 -S variants.a.epochs=5 -S '+variants.a.url=\"file:/a b\"'"
     )
 
@@ -87,8 +87,12 @@ def test_the_command_gives_the_settings_as_dvc_understands_it(repository: Path) 
 
     optimizer = {"name": "adam", "beta1": 0.9}
     train = {"lr": 1e-05, "optimizer": optimizer, "nesterov": True, "url": "https://example.org/a?b=c d"}
-    changed = {"seeds": [0, "x y"], "train": train, "variants": {"a": {"epochs": 5}, "lr_1e-0": {"lr": None}}}
-    committed = PARAMS | {"variants": {**PARAMS["variants"], "removed": {"epochs": None, "model": {}}}}
+    train |= {"label": "2024", "name": "null", "words": "é, b"}  # as text
+    model = {"batch_norm": True, "sizes": [{"width": 8}]}
+    changed = {"seeds": [0, "x y"], "train": train}
+    changed |= {"variants": {"a": {"epochs": 5, "model": model}, "lr_1e-0": {"lr": None}}}
+    committed = PARAMS | {"variants": {"a": {**PARAMS["variants"]["a"], "model": None}}}
+    committed["variants"]["removed"] = {"epochs": None, "model": {}}
     (repository / "params.yaml").write_text(yaml.safe_dump(committed))
     facts = provenance.changes(committed, changed)
     words = shlex.split(provenance.command(facts))

@@ -52,18 +52,24 @@ class Settings(pydantic.BaseModel):
 def read_yaml(path: Path | str) -> Any:
     """Plain values of the YAML file at `path`. Raises InvalidInput where it is missing or not YAML."""
     try:
-        return yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
+        return parse_yaml(Path(path).read_text(encoding="utf-8"), str(path))
     except FileNotFoundError:
         hint = "; the stage configure writes it" if Path(path).parts[0] == "configs" else ""
         raise InvalidInput(f"{path}: no such file{hint}") from None
     except UnicodeDecodeError:
         raise InvalidInput(f"{path}: not UTF-8 text") from None
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """Plain values of the YAML `text`. Raises InvalidInput, naming `source` and the line, where it is not YAML."""
+    try:
+        return yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         problem = ": ".join(filter(None, (error.context, error.problem)))
-        raise InvalidInput(f"{path}{line}: not valid YAML: {problem}") from None
+        raise InvalidInput(f"{source}{line}: not valid YAML: {problem}") from None
     except yaml.YAMLError as error:
-        raise InvalidInput(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise InvalidInput(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

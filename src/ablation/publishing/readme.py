@@ -114,7 +114,7 @@ def draw(folder: Path) -> None:
 def _origin(runs: pd.DataFrame, facts: dict[str, Any]) -> str:
     """How many runs on what, and how to make them again."""
     machine = ", ".join(f"{name} {' and '.join(map(str, runs[name].unique()))}" for name in ("device", "torch"))
-    said = f"{runs['variant'].nunique()} variants with {style.num_seeds(runs)} each, trained on "
+    said = f"{runs['variant'].nunique()} variants with {style.seeds_per_variant(runs)} each, trained on "
     said += f"{runs['train_images'].iloc[0]:,} images; {machine}; "
     said += f"{runs['seconds'].sum() / 60:,.0f} minutes of training, the sum over {len(runs)} runs."
     if "commit" in facts:

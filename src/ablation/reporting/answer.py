@@ -15,7 +15,7 @@ from ablation.reporting.comparison_tables import (
     seeds_text,
     title_text,
 )
-from ablation.reporting.style import VERDICTS, max_seeds, num_seeds
+from ablation.reporting.style import VERDICTS, max_seeds, seeds_per_variant
 from ablation.reporting.tables import accuracy_rows, accuracy_text, best_first, data_name, text_table, warning
 
 
@@ -28,7 +28,7 @@ def sentences(
     interval = " (mean and 95 % interval)" if "±" in accuracy else ""
     num_variants = runs["variant"].nunique()
     said = [
-        f"Of {num_variants} variant{'s' if num_variants > 1 else ''} with {num_seeds(runs)} each, trained on "
+        f"Of {num_variants} variant{'s' if num_variants > 1 else ''} with {seeds_per_variant(runs)} each, trained on "
         f"{num_images['train']:,} images of {data_name(params.label)}, {best} has the best "
         f"validation accuracy; it recognises {accuracy} % of the test images{interval}."
     ]

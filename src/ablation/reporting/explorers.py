@@ -7,7 +7,17 @@ import pandas as pd
 
 from ablation.analysis.classes import Classes
 from ablation.reporting.figures import FEW_EPOCHS, curve_lines
-from ablation.reporting.style import COLORS, CROSS, DASHES, ONE_SEED, WHOLE, by_split, finish, max_seeds, num_seeds
+from ablation.reporting.style import (
+    COLORS,
+    CROSS,
+    DASHES,
+    ONE_SEED,
+    WHOLE,
+    by_split,
+    finish,
+    max_seeds,
+    seeds_per_variant,
+)
 from ablation.reporting.tables import data_name
 
 SHOWN = ["#0072b2", "#d55e00"]  # the first and the second variant chosen
@@ -40,7 +50,7 @@ def curves(
     )
     caption = "One seed per variant, so no spread is known."
     if max_seeds(runs) > 1:
-        caption = f"Mean over {num_seeds(runs)}, and a band of ± 1 standard deviation."
+        caption = f"Mean over {seeds_per_variant(runs)}, and a band of ± 1 standard deviation."
         caption += " A variant of which a seed diverged has a line for each." if lines["diverged"].any() else ""
     caption += " × the seed diverged." if lines["diverged"].any() else ""
     tooltip = [alt.Tooltip(f"{name}:N") for name in ("variant", "split", "epoch")]

@@ -26,7 +26,7 @@ from ablation.reporting.style import (
     by_split,
     finish,
     max_seeds,
-    num_seeds,
+    seeds_per_variant,
 )
 from ablation.reporting.tables import accuracy_rows, data_name
 
@@ -69,7 +69,7 @@ def learning_curves(runs: pd.DataFrame, curves: pd.DataFrame, label: str, column
     header.labelExpr = "split(datum.label, '\\n')"
     panel = alt.Facet("panel:N", sort=lines["panel"].drop_duplicates().to_list(), header=header)
     chart = _curve_panel(lines).facet(panel, columns=columns, spacing={"row": 62, "column": 28}, bounds="flush")
-    caption = f"Accuracy by epoch, {num_seeds(runs)} per variant"
+    caption = f"Accuracy by epoch, {seeds_per_variant(runs)} per variant"
     if lines["low"].notna().any():
         caption += ": mean, and a band of ± 1 standard deviation"
     if lines["diverged"].any():
@@ -275,4 +275,4 @@ def _intervals(seeds: pd.DataFrame, num_images: Mapping[str, int]) -> pd.DataFra
 def _marks(runs: pd.DataFrame, bar: str) -> str:
     if max_seeds(runs) == 1:
         return "One seed per variant, so no spread is known."
-    return f"Large point: mean over {num_seeds(runs)}; bar: {bar}; small point: one seed."
+    return f"Large point: mean over {seeds_per_variant(runs)}; bar: {bar}; small point: one seed."

@@ -2,16 +2,13 @@
 
 import contextlib
 import json
-import re
 import shlex
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ablation.common.errors import InvalidInput
-from ablation.common.settings import read_yaml
+from ablation.common.settings import parse_yaml, read_yaml
 
 CODE = ["src", "stages", "dvc.yaml"]
 MAX_SHOWN = 10  # of a list
@@ -31,10 +28,8 @@ def provenance() -> dict[str, Any]:
         facts["uncommitted"] = [path for path in CODE if _git("status", "--porcelain", "--", path)]
     committed = _git("show", "HEAD:./params.yaml")
     if committed is not None:
-        with contextlib.suppress(InvalidInput), tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "params.yaml")
-            path.write_text(committed, encoding="utf-8")
-            facts["changed"] = changes(read_yaml(path), read_yaml("params.yaml"))
+        with contextlib.suppress(InvalidInput):
+            facts["changed"] = changes(parse_yaml(committed, "HEAD:params.yaml"), read_yaml("params.yaml"))
     return facts
 
 
@@ -109,5 +104,9 @@ def _shown(change: Mapping[str, Any], key: str) -> str:
 
 
 def _hydra(value: Any) -> str:
-    plain = isinstance(value, str) and re.fullmatch(r"[\w./:%+-]+", value)
-    return str(value) if plain else json.dumps(value, separators=(",", ":"))
+    """As JSON, but for the keys of mappings, which Hydra wants bare."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{_hydra(entry)}" for key, entry in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_hydra, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)

@@ -49,7 +49,7 @@ def by_split(channel: Any, values: dict[str, Any], splits: list[str]) -> Any:
     return channel("split:N", scale=alt.Scale(domain=splits, range=[values[split] for split in splits]), legend=legend)
 
 
-def num_seeds(runs: pd.DataFrame) -> str:
+def seeds_per_variant(runs: pd.DataFrame) -> str:
     """How many seeds each variant has, in words."""
     numbers = runs.groupby("variant")["seed"].size()
     least, most = numbers.min(), numbers.max()

@@ -22,10 +22,10 @@ from ablation.training import checkpoint
 from ablation.training.backend import describe, epoch_clock, precision, prepare
 from ablation.training.batches import Data, load_data
 from ablation.training.cost import activation_bytes, multiply_adds
+from ablation.training.curves import Curves
 from ablation.training.loop import Epoch, Run, new_run, train_epochs
 from ablation.training.params import VariantParams
-from ablation.training.record import Curves
-from ablation.training.seeds import num_processes, run_seeds
+from ablation.training.processes import num_processes, run_in_processes
 from ablation.training.step import weight_layers
 from ablation.training.streams import run_on_streams
 
@@ -59,7 +59,7 @@ def train_variant(params: VariantParams, splits: Path, output: Path) -> None:
             else:
                 at_a_time = num_processes(len(params.seeds), params.num_threads) if device.type == "cpu" else 1
                 clock = epoch_clock(device, params.num_threads)
-                run_seeds(lambda seed: deque(steps(clock, seed), maxlen=0), params.seeds, at_a_time)
+                run_in_processes(lambda seed: deque(steps(clock, seed), maxlen=0), params.seeds, at_a_time)
 
 
 def _import_compiler() -> None:

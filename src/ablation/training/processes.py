@@ -29,7 +29,7 @@ def num_processes(num_seeds: int, num_threads: int) -> int:
     return math.ceil(num_seeds / rounds)
 
 
-def run_seeds(train: Callable[[int], object], seeds: list[int], at_a_time: int) -> None:
+def run_in_processes(train: Callable[[int], object], seeds: list[int], at_a_time: int) -> None:
     """Call `train(seed)` for every seed, in forked processes when more than one runs at a time.
 
     This process must not have started threads before (a forked thread pool hangs). The children end with it, however

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from ablation.common.errors import InvalidInput
-from ablation.training.seeds import num_processes, run_seeds
+from ablation.training.processes import num_processes, run_in_processes
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="seeds run side by side on Linux only")
 
 
 def test_one_at_a_time_runs_in_this_process_in_order() -> None:
     seen: list[int] = []
-    run_seeds(seen.append, [3, 1, 2], 1)
+    run_in_processes(seen.append, [3, 1, 2], 1)
     assert seen == [3, 1, 2]
 
 
@@ -27,7 +27,7 @@ def test_seeds_run_side_by_side_and_never_more_than_allowed(tmp_path: Path) -> N
         (tmp_path / f"{seed}.done").write_text(str(len(list(tmp_path.glob("*.running")))))
         (tmp_path / f"{seed}.running").unlink()
 
-    run_seeds(train, [0, 1, 2, 3, 4], 2)
+    run_in_processes(train, [0, 1, 2, 3, 4], 2)
     at_once = [int((tmp_path / f"{seed}.done").read_text()) for seed in range(5)]
     assert max(at_once) == 2
 
@@ -42,7 +42,7 @@ def test_a_seed_that_fails_ends_the_others_with_its_own_line(tmp_path: Path, cap
 
     start = time.monotonic()
     with pytest.raises(SystemExit) as exit_:
-        run_seeds(train, [0, 1], 2)
+        run_in_processes(train, [0, 1], 2)
     assert exit_.value.code == 1
     assert "error: seed 1 is unlucky\n" in capfd.readouterr().err
     assert time.monotonic() - start < 10 and not (tmp_path / "survived").exists()
@@ -58,7 +58,7 @@ def test_a_killed_seed_is_named() -> None:
     with pytest.raises(
         InvalidInput, match=r"^the process of seed 7 was killed by SIGKILL, possibly for lack of memory$"
     ):
-        run_seeds(train, [0, 7], 2)
+        run_in_processes(train, [0, 7], 2)
 
 
 @linux
@@ -66,11 +66,11 @@ def test_the_children_end_with_a_killed_parent(tmp_path: Path) -> None:
     script = f"""
 import os, time
 from pathlib import Path
-from ablation.training.seeds import run_seeds
+from ablation.training.processes import run_in_processes
 def train(seed):
     Path({str(tmp_path)!r}, f"pid-{{seed}}").write_text(str(os.getpid()))
     time.sleep(60)
-run_seeds(train, [0, 1], 2)
+run_in_processes(train, [0, 1], 2)
 """
     with subprocess.Popen([sys.executable, "-c", script]) as parent:
         while len(pids := [p.read_text() for p in tmp_path.glob("pid-*")]) < 2 or not all(pids):
