@@ -11,7 +11,6 @@ from scipy import stats
 from statsmodels.stats.power import TTestPower
 
 from ablation.analysis.comparisons import Comparison, compare
-from ablation.analysis.differences import hedges_g, two_samples
 from ablation.analysis.params import ComparisonParams
 
 BASELINE = [0.700, 0.704, 0.698, 0.703, 0.701]
@@ -87,21 +86,6 @@ def test_each_verdict_is_the_known_answer(rows: dict[str, Comparison]) -> None:
     assert {name: row.verdict for name, row in rows.items()} == EXPECTED
 
 
-def test_a_paired_row_holds_what_scipy_finds(rows: dict[str, Comparison]) -> None:
-    row = rows["clear"]
-    expected = stats.ttest_rel(VAL["better"], BASELINE)
-    interval = expected.confidence_interval()
-
-    assert (row.design, row.num_seeds, row.num_baseline_seeds) == ("paired", 5, 5)
-    assert (row.variant_mean, row.baseline_mean) == pytest.approx((0.7316, 0.7012))
-    assert row.difference == pytest.approx(0.0304)
-    assert (row.low, row.high) == pytest.approx((interval.low, interval.high))
-    assert row.p == pytest.approx(expected.pvalue)
-    assert row.effect_size == pytest.approx(expected.statistic / math.sqrt(5))
-    assert (row.claim, row.claim_low, row.claim_high) == ("higher", 0, None)
-    assert (row.answer, row.seeds_needed, row.note) == ("supported", None, "")
-
-
 def test_counts_are_decided_as_they_stand_even_with_one_seed() -> None:
     runs = runs_of({"baseline": BASELINE, "single": [0.74]})
     runs["parameters"] = runs["variant"].map({"baseline": 272_474, "single": 50_000})
@@ -132,22 +116,6 @@ def test_a_count_may_be_at_its_bound_and_is_neither_higher_nor_lower_than_itself
     declared = {name: params(variant="single", metric="parameters", claim=claim) for name, claim in claims.items()}
     answers = {row.name: row.answer for row in compare(declared, runs, {}, {}, {}).rows}
     assert answers == dict(zip(claims, ["supported"] * 2 + ["contradicted"] * 2, strict=True))
-
-
-def test_at_most_bounds_the_difference_or_the_value_itself_from_above() -> None:
-    runs = runs_of(VAL)
-    declared = {
-        "within": params(variant="better", claim={"name": "at_most", "value": 0.05}),
-        "beyond": params(variant="better", claim={"name": "at_most", "value": 0.02}),
-        "alone": params(variant="better", baseline=None, claim={"name": "at_most", "value": 0.75}),
-        "above": params(variant="better", baseline=None, claim={"name": "at_most", "value": 0.72}),
-    }
-    rows = compare(declared, runs, {}, NUM_IMAGES, {}).rows
-    assert [row.verdict for row in rows] == ["supported", "contradicted", "supported", "contradicted"]
-    assert (rows[0].claim_low, rows[0].claim_high, rows[2].claim_high) == (None, 0.05, 0)
-    assert rows[2].difference == pytest.approx(0.7316 - 0.75)
-    expected = stats.ttest_1samp(VAL["better"], 0.75)
-    assert rows[2].p == pytest.approx(expected.pvalue)
 
 
 def test_holms_correction_is_over_the_comparisons_of_the_family_that_several_seeds_test(
@@ -222,51 +190,12 @@ def test_one_seed_has_no_interval_and_no_verdict_but_its_images_are_compared(row
 
 
 def test_only_accuracies_are_compared_on_the_test_images() -> None:
-    runs = runs_of(VAL).assign(gap=0.1)
+    runs = runs_of(VAL).assign(gap=0.1, test_accuracy=0.5)
     correct = dict.fromkeys(VAL, np.ones((5, 10), dtype=bool))
-    declared = {metric: params(variant="better", metric=metric) for metric in ("val_accuracy", "gap")}
+    metrics = ("val_accuracy", "test_accuracy", "gap")
+    declared = {metric: params(variant="better", metric=metric) for metric in metrics}
     rows = compare(declared, runs, correct, NUM_IMAGES, {}).rows
-    assert [row.test_images for row in rows] == [10, None]
-
-
-def test_seeds_that_differ_are_compared_by_welch() -> None:
-    runs = runs_of({"baseline": BASELINE[:3], "better": VAL["better"]})
-    (row,) = compare({"clear": COMPARISONS["clear"]}, runs, {}, NUM_IMAGES, {}).rows
-
-    expected = stats.ttest_ind(VAL["better"], BASELINE[:3], equal_var=False)
-    assert (row.design, row.num_seeds, row.num_baseline_seeds) == ("unpaired", 5, 3)
-    assert row.p == pytest.approx(expected.pvalue)
-    assert (row.low, row.high) == pytest.approx(tuple(expected.confidence_interval()))
-    assert row.test_images is None
-
-
-def test_seeds_that_both_have_are_pairs_among_others() -> None:
-    runs = runs_of({"baseline": BASELINE, "better": [*VAL["better"], 0.735, 0.728]})
-    (row,) = compare({"clear": COMPARISONS["clear"]}, runs, {}, NUM_IMAGES, {}).rows
-    expected = two_samples(np.array([*VAL["better"], 0.735, 0.728]), np.array(BASELINE), 5, 1 / 5000)
-
-    assert (row.design, row.num_seeds, row.num_baseline_seeds) == ("partly paired", 7, 5)
-    assert (row.low, row.high) == pytest.approx(expected.interval())
-    assert row.effect_size == hedges_g(np.array([*VAL["better"], 0.735, 0.728]), np.array(BASELINE))
-
-
-def test_pairs_are_of_the_same_seeds_whichever_these_are() -> None:
-    runs = runs_of({"baseline": BASELINE, "better": [*VAL["better"], 0.735]})
-    runs = runs[(runs["variant"] != "better") | (runs["seed"] != 0)]
-    (row,) = compare({"clear": COMPARISONS["clear"]}, runs, {}, NUM_IMAGES, {}).rows
-
-    first, second = np.array([*VAL["better"][1:], 0.735]), np.array([*BASELINE[1:], BASELINE[0]])
-    assert (row.low, row.high) == pytest.approx(two_samples(first, second, 4, 1 / 5000).interval())
-
-
-def test_a_number_is_compared_with_the_difference_from_the_baseline() -> None:
-    claim = {"name": "number", "value": 0.03, "tolerance": 0.01, "epochs": None}
-    (row,) = compare({"gain": params(variant="better", claim=claim)}, runs_of(VAL), {}, NUM_IMAGES, {}).rows
-
-    assert (row.design, row.claim_low, row.claim_high, row.verdict) == ("paired", -0.01, 0.01, "supported")
-    assert row.difference == pytest.approx(0.0304 - 0.03)
-    expected = stats.ttest_rel(VAL["better"], np.add(BASELINE, 0.03)).confidence_interval()
-    assert (row.low, row.high) == pytest.approx((expected.low, expected.high))
+    assert [row.test_images for row in rows] == [10, 10, None]
 
 
 def test_a_number_of_other_data_has_its_difference_and_no_verdict_and_leaves_the_family_alone() -> None:
@@ -280,19 +209,6 @@ def test_a_number_of_other_data_has_its_difference_and_no_verdict_and_leaves_the
     expected = stats.ttest_1samp(VAL["better"], 0.75).confidence_interval()
     assert (row.low, row.high) == pytest.approx((expected.low - 0.75, expected.high - 0.75))
     assert clear.p_holm == clear.p
-
-
-def test_equal_losses_have_no_spread_to_go_by() -> None:
-    claim = {"name": "number", "value": 2.3, "tolerance": 0.01, "epochs": None}
-    comparison = params(variant="same", baseline=None, metric="first_batch_loss", claim=claim)
-    (row,) = compare({"loss": comparison}, runs_of(VAL).assign(first_batch_loss=2.30), {}, NUM_IMAGES, {}).rows
-    assert (row.verdict, row.p, row.low) == ("undecided", None, None)
-    assert row.note == "all seeds alike: their spread is unknown"
-    assert row.answer == "undecided (no two seeds differ)"
-
-    (row,) = compare({"loss": comparison}, runs_of(VAL), {}, NUM_IMAGES, {}).rows
-    assert row.difference == pytest.approx(0.002)
-    assert row.verdict == "supported"
 
 
 def test_what_is_left_out_is_listed_with_the_reason() -> None:
@@ -320,10 +236,21 @@ def test_a_measure_that_a_diverged_run_does_not_have_is_listed() -> None:
     assert compared.not_run == {"a": "unstable has no instability for seed 1, 4, diverged"}
 
 
-def test_a_spread_below_the_least_step_of_the_metric_counts_as_one() -> None:
-    runs = runs_of(VAL).assign(epochs_to_converge=7.0)
-    claim = {"name": "at_most", "value": 3}
-    comparison = params(variant="better", metric="epochs_to_converge", claim=claim)
-    (row,) = compare({"a": comparison}, runs, {}, NUM_IMAGES, {}).rows
-    assert row.note == "all seeds alike: their spread is taken as one epoch"
-    assert row.low is not None and row.low == pytest.approx(-2.776445 / math.sqrt(5))
+def test_seeds_are_planned_beyond_those_of_the_variant_with_fewer() -> None:
+    """Of the baseline there are enough already."""
+    runs = runs_of({"baseline": [*BASELINE] * 3, "few": [0.704, 0.712]})
+    (row,) = compare({"a": params(variant="few")}, runs, {}, NUM_IMAGES, {}).rows
+    assert row.verdict == "undecided" and row.seeds_needed is not None and 2 < row.seeds_needed < 15
+
+
+def test_a_baseline_of_one_seed_gives_no_verdict_either() -> None:
+    (row,) = compare({"a": params(variant="better", baseline="single")}, runs_of(VAL), {}, NUM_IMAGES, {}).rows
+    assert row.answer == "undecided (needs at least 2 seeds)"
+    assert row.note == "one seed: the spread over seeds is unknown"
+
+
+def test_a_reason_is_divergence_only_where_all_of_the_missing_diverged() -> None:
+    runs = runs_of(VAL).assign(instability=1.0)
+    runs.loc[(runs["variant"] == "unstable") & runs["seed"].isin([1, 3]), "instability"] = math.nan  # 1 diverged
+    compared = compare({"a": params(variant="unstable", metric="instability")}, runs, {}, NUM_IMAGES, {})
+    assert compared.not_run == {"a": "unstable has no instability for seed 1, 3"}

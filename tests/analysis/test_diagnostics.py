@@ -56,3 +56,10 @@ def test_a_network_without_batch_norm_has_no_means_of_it() -> None:
     assert all(math.isnan(found[name]) for name in ("dead_units", "batch_norm_mean", "batch_norm_mean_normalized"))
     found = of_network({"sparsity": 0.1, "dead_units": 0.2, "batch_norm": {"normalized": 1e-8, "output": 0.3}})
     assert (found["batch_norm_mean_normalized"], found["batch_norm_mean"]) == (1e-8, 0.3)
+
+
+def test_what_the_last_epochs_lack_is_missing_in_the_mean() -> None:
+    late = curve([0.5] * 8, [9, 9, 9, 9, 9, 9, 0.2, math.nan])
+    assert math.isnan(of_curve(late, diverged=True)["instability"])
+    epochs = [[1.0, 1.0], [1.0, 1.0], [1.0, 1.0], [1.0, 1.0], [None, None]]
+    assert math.isnan(of_gradients({"layers": ["conv1", "conv2"], "epochs": epochs})["gradient_imbalance"])

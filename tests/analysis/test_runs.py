@@ -154,3 +154,17 @@ def test_what_a_variant_outside_the_study_left_behind_is_removed(
     assert {path.name for path in (tmp_path / "runs").iterdir()} == set(VARIANTS)
     line = "note: runs/gone removed: no longer in the study; finished results remain in DVC's cache"
     assert capsys.readouterr().out.splitlines() == [line]
+
+
+def test_a_speed_is_the_median_epochs_and_each_loss_that_of_its_split(tmp_path: Path) -> None:
+    params = write_study(tmp_path)
+    folder = tmp_path / "runs/simple_nn"
+    speeds = folder / "timing/seed-2/plots/metrics/images_per_second.tsv"
+    speeds.write_text("step\timages_per_second\n1\t100.0\n2\t900.0\n3\t1000.0\n")
+    metrics = json.loads((folder / "evaluation/metrics.json").read_text())
+    metrics["seeds"][2]["val"]["loss"], metrics["seeds"][2]["test"]["loss"] = 0.5, 0.7
+    (folder / "evaluation/metrics.json").write_text(json.dumps(metrics))
+
+    row = run_of(read_study(params, tmp_path / "runs").runs, "simple_nn", 2)
+    assert row["images_per_second"] == 900
+    assert (row["val_loss"], row["test_loss"], row["num_threads"]) == (0.5, 0.7, 1)

@@ -291,3 +291,11 @@ def test_networks_right_on_the_same_images_have_no_interval_over_images() -> Non
     same = np.random.default_rng(0).random((1, 500)) < 0.5
     assert over_images(same, same) == (500, 0.0, None, 1.0)
     assert over_images(same.repeat(2, 0), same.repeat(2, 0)) == (500, 0.0, None, None)
+
+
+def test_one_seed_against_several_over_images_is_a_t_test() -> None:
+    rng = np.random.default_rng(4)
+    one, three = rng.random((1, 500)) < 0.72, rng.random((3, 500)) < 0.7
+    for variant, baseline in ((one, three), (three, one)):
+        differences = variant.mean(axis=0) - baseline.mean(axis=0)
+        assert over_images(variant, baseline).p == pytest.approx(stats.ttest_1samp(differences, 0).pvalue)

@@ -1,6 +1,7 @@
 import errno
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,10 @@ def test_json_and_yaml_keep_values_and_order(tmp_path):
 def test_text_is_utf_8(tmp_path):
     write_text(tmp_path / "a.md", "82 × 30\n")
     assert (tmp_path / "a.md").read_bytes() == b"82 \xc3\x97 30\n"
+
+
+def test_a_file_is_written_beside_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From another disk it could not be renamed."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "no/such/folder"))
+    write_bytes(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"new"

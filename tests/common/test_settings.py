@@ -1,5 +1,6 @@
 """Settings read from files; what params.yaml may hold is in tests/configuration."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import pydantic
@@ -7,7 +8,7 @@ import pytest
 from pydantic import Field
 
 from ablation.common.errors import InvalidInput
-from ablation.common.settings import Settings, nearest
+from ablation.common.settings import Settings, nearest, read_yaml
 
 
 class Circle(Settings):
@@ -73,3 +74,9 @@ def test_path_leads_through_lists_unions_and_mappings():
 def test_nearest():
     assert nearest("lrr", ["model", "lr"]) == "did you mean lr? known: model, lr"
     assert nearest("optimiser", ["model", "lr"]) == "known: model, lr"
+
+
+def test_a_missing_file_of_configs_names_its_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidInput, match=r"^configs/a\.yaml: no such file; the stage configure writes it$"):
+        read_yaml("configs/a.yaml")

@@ -266,3 +266,11 @@ def test_two_problems_have_a_line_each(configure):
 def test_long_values_are_cut(configure):
     error = configure(changed({"train.lr": "0.1" * 100}))
     assert error == f"error: params.yaml: train.lr: {repr('0.1' * 100)[:57]}... must be a number"
+
+
+def test_mps_is_looked_for_as_well(configure, monkeypatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    error = configure(changed({"train.device": "mps"}))
+    assert error.startswith("error: params.yaml: train.device: device mps: not available on this machine; available: ")

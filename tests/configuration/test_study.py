@@ -228,3 +228,13 @@ def test_process_ends_well_on_the_params_of_the_project(workspace: Path):
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
     summary = f"cifar10: {len(VALUES['study'])} variants, {3 * len(VALUES['study'])} runs\n"
     assert (result.returncode, result.stdout, result.stderr) == (0, summary, "")
+
+
+def test_equal_settings_with_other_seeds_are_not_equal(configure, capsys) -> None:
+    assert configure(changed({"variants.twin": {"seeds": [7]}, "study": ["twin", "simple_nn"]})) is None
+    assert "equal settings" not in capsys.readouterr().out
+
+
+def test_every_image_may_be_used_and_one_of_each_class_is_enough(configure) -> None:
+    assert configure(changed({"data.train_size": 45_000})) is None
+    assert configure(changed({"data.train_size": 10, "data.val_size": 10})) is None

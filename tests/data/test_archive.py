@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ablation.data.records import read_classes, read_test, read_train
+from ablation.data.archive import RECORDS_PER_FILE  # before the tests make it smaller
+from ablation.data.params import NUM_TRAIN_IMAGES
+from ablation.data.records import TRAIN_FILES, read_classes, read_test, read_train
 from tests.data.small_archive import (
     BATCHES,
     CLASSES,
@@ -207,3 +209,16 @@ def test_arguments_and_settings_are_checked(stage, workspace):
     )
     assert stage("download", settings("a") | {"md5": "c32a"}).startswith("error: configs/download.yaml: md5: 'c32a' ")
     assert_nothing_left(workspace)
+
+
+@pytest.mark.usefixtures("small_archives")
+def test_a_path_may_begin_at_home_and_an_md5_have_capitals(stage, workspace, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.tar.gz").write_bytes(WHOLE)
+    capitals = {"md5": hashlib.md5(WHOLE).hexdigest().upper()}
+    assert stage("download", settings("~/a.tar.gz") | capitals) is None
+    assert_raw_is_whole(workspace)
+
+
+def test_the_files_of_cifar10_hold_its_training_images() -> None:
+    assert len(TRAIN_FILES) * RECORDS_PER_FILE == NUM_TRAIN_IMAGES["cifar10"]

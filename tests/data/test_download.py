@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -182,3 +183,47 @@ def test_script_ends_with_one_line_and_status_1_and_without_scikit_learn(workspa
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == f"error: data.url: a.tar.gz: no such file in {workspace}\n"
+
+
+@pytest.mark.usefixtures("small_archives")
+def test_a_second_try_waits_and_a_third_twice_as_long(stage, workspace, server, monkeypatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(archive, "WAIT_SECONDS", 2.0)
+    monkeypatch.setattr(archive.time, "sleep", waits.append)
+    server.answers = [503]
+    assert stage("download", settings(server.url))
+    assert waits == [2.0, 4.0]
+
+
+@pytest.mark.usefixtures("small_archives")
+def test_a_try_that_wrote_some_leaves_nothing_to_the_next(stage, workspace, server, monkeypatch) -> None:
+    """More than the piece in which it is written: of a shorter one nothing is."""
+
+    def do_GET(handler):  # noqa: N802 - as http.server names it
+        handler.server.num_requests += 1
+        content = WHOLE if handler.server.num_requests > 1 else bytes(600_000)
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(WHOLE) if content is WHOLE else 10**6))
+        handler.end_headers()
+        handler.wfile.write(content)
+
+    monkeypatch.setattr(Handler, "do_GET", do_GET)
+    assert stage("download", settings(server.url)) is None
+    assert_raw_is_whole(workspace)
+    assert server.num_requests == 2
+
+
+@pytest.mark.usefixtures("small_archives")
+def test_the_bytes_are_asked_for_as_stored_and_kept_beside_the_data(stage, workspace, server, monkeypatch) -> None:
+    """A server that could would unpack the archive on its way, and /tmp may be too small for it."""
+    asked = []
+    do_get = Handler.do_GET
+
+    def do_GET(handler):  # noqa: N802 - as http.server names it
+        asked.append(handler.headers["Accept-Encoding"])
+        do_get(handler)
+
+    monkeypatch.setattr(Handler, "do_GET", do_GET)
+    monkeypatch.setattr(tempfile, "tempdir", str(workspace / "no/such/folder"))
+    assert stage("download", settings(server.url)) is None
+    assert asked == ["identity"]

@@ -1,4 +1,5 @@
 import copy
+import math
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from ablation.data.splits import Statistics
 from ablation.evaluation.diagnostics import LOG10_EDGES, ActiveUnits, batch_norm_means, weight_diagnostics
 from ablation.evaluation.predictions import predict
 from ablation.models.build import build_model
-from ablation.models.params import ResNet20Params, SimpleNNParams
+from ablation.models.params import ResNet20Params, SimpleNNParams, SpeedrunParams, SqueezeNetParams
 from ablation.models.simple_nn import SimpleNN
 
 STATISTICS = Statistics((0.5, 0.4, 0.3), (0.2, 0.25, 0.3), [str(k) for k in range(10)])
@@ -90,3 +91,45 @@ def test_batch_norm_has_mean_zero_before_its_affine_part_and_its_bias_after() ->
     assert means["output"] == pytest.approx(torch.cat([model.bn1.bias, model.bn2.bias]).abs().mean().item(), rel=1e-4)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert batch_norm_means(simple_nn(), images(4), STATISTICS) is None
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        SpeedrunParams(name="speedrun", test_time_augmentation="multi_crop"),
+        SqueezeNetParams(name="squeezenet", downsampling="late"),
+    ],
+    ids=lambda params: params.name,
+)
+def test_the_units_of_every_network_are_watched(params) -> None:
+    torch.manual_seed(0)
+    model = build_model(params).eval()
+    with ActiveUnits(model) as units:
+        predict(model, images(3), STATISTICS, batch_size=2)
+    assert 0 <= units.dead_share < 0.5
+
+
+def test_a_unit_that_is_zero_on_every_image_is_dead() -> None:
+    """A ReLU at zero passes no gradient."""
+    model = simple_nn()
+    with torch.no_grad():
+        for parameter in model.fc2.parameters():
+            parameter[:10] = 0
+    with ActiveUnits(model) as units:
+        predict(model, images(30), STATISTICS, batch_size=7)
+    natural = natural_deaths(model, images(30))
+    assert natural[3] >= 10 and units.dead_share == pytest.approx(sum(natural) / (8 + 16 + 120 + 84))
+
+
+def test_a_layer_of_zeros_is_sparse() -> None:
+    model = nn.Linear(2, 3)
+    nn.init.zeros_(model.weight)
+    found = weight_diagnostics(model)
+    assert found["sparsity"] == 1
+    assert found["weights"]["counts"] == [6] + [0] * (len(LOG10_EDGES) - 2)
+
+
+def test_batch_norm_of_a_network_that_diverged_has_no_means() -> None:
+    model = simple_nn(batch_norm=True)
+    nn.init.constant_(model.conv1.weight, math.nan)
+    assert batch_norm_means(model, images(4), STATISTICS) is None

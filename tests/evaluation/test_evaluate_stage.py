@@ -1,3 +1,5 @@
+import base64
+import io
 import json
 import math
 import runpy
@@ -9,10 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from sklearn.metrics import accuracy_score
 
 from ablation.common.files import write_yaml
 from ablation.data.splits import Statistics, read_split, write_split, write_statistics
+from ablation.evaluation.diagnostics import ActiveUnits
+from ablation.evaluation.predictions import predict
 from ablation.models.build import build_model
 from ablation.models.params import SimpleNNParams
 from ablation.models.weights import load_weights, save_weights
@@ -189,3 +194,37 @@ def test_broken_inputs_end_in_one_line(
         evaluate("small")
     assert str(stop.value.code).startswith(f"error: {message}") and "\n" not in str(stop.value.code)
     assert not (project / "runs/small/evaluation").exists()
+
+
+def test_dead_units_are_those_on_the_val_images(project: Path, evaluate) -> None:
+    """And not on test images, by which nothing may be chosen."""
+    path = project / "runs/small/weights/seed-0.safetensors"
+    shares = {}
+    for name in ("train", "val", "test"):
+        model = load_weights(path)
+        with ActiveUnits(model) as units:
+            statistics = Statistics((0.5, 0.5, 0.5), (0.25, 0.25, 0.25), [])
+            predict(model, read_split(project / f"data/splits/{name}.safetensors").images, statistics, 16)
+        shares[name] = units.dead_share
+    assert len(set(shares.values())) == 3, shares
+    evaluate("small")
+    seeds = json.loads((project / "runs/small/evaluation/diagnostics.json").read_text())["seeds"]
+    assert seeds[0]["dead_units"] == pytest.approx(shares["val"])
+
+
+def test_the_pictures_of_the_mistakes_are_the_test_images(project: Path, evaluate) -> None:
+    evaluate("small")
+    pictures = {name: read_split(project / f"data/splits/{name}.safetensors").images for name in ("train", "test")}
+    for entry in json.loads((project / "runs/small/evaluation/mistakes.json").read_text()):
+        with Image.open(io.BytesIO(base64.b64decode(entry["jpeg"]))) as picture:
+            pixels = np.asarray(picture).astype(int)
+        image, other = (pictures[name][entry["index"]].permute(1, 2, 0).numpy() for name in ("test", "train"))
+        assert np.abs(pixels - image).mean() < np.abs(pixels - other).mean() / 4
+
+
+def test_the_stage_is_deterministic_whatever_ran_before(project: Path, evaluate) -> None:
+    torch.set_num_threads(1)
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32 = False, True
+    evaluate("small")
+    assert torch.get_num_threads() == 2
+    assert torch.backends.cudnn.deterministic and not torch.backends.cudnn.allow_tf32

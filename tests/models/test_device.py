@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from ablation.common.errors import InvalidInput
-from ablation.models.device import choose_device
+from ablation.models.device import choose_device, gpu_memory
 
 
 @pytest.fixture
@@ -54,3 +54,19 @@ def test_the_cpu_is_chosen_without_a_look_at_the_gpus(monkeypatch: pytest.Monkey
     for name in ("device_count", "is_available", "init"):
         monkeypatch.setattr(torch.cuda, name, lambda: pytest.fail("asked for GPUs"))
     assert choose_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    "words", ["CUDA out of memory. Tried to allocate 90 GiB", "cuDNN error: CUDNN_STATUS_ALLOC_FAILED"]
+)
+def test_a_full_gpu_is_one_line_with_what_to_lower(words: str) -> None:
+    with pytest.raises(InvalidInput) as caught, gpu_memory(7, "evaluate.batch_size"):
+        raise RuntimeError(words)
+    assert str(caught.value).startswith("out of GPU memory with batch_size 7; lower evaluate.batch_size, ")
+
+
+def test_what_is_our_own_mistake_keeps_its_traceback() -> None:
+    error = RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+    with pytest.raises(RuntimeError) as caught, gpu_memory(7, "evaluate.batch_size"):
+        raise error
+    assert caught.value is error

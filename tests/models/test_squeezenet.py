@@ -1,5 +1,9 @@
+import math
+
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ablation.models.params import SqueezeNetParams
@@ -75,3 +79,43 @@ def test_a_fire_module_expands_both_ways_from_one_squeeze() -> None:
     one, three = changed[:32].amax(0), changed[32:].amax(0)
     assert (one > 0).nonzero().tolist() == [[4, 4]]
     assert (three > 0).nonzero().tolist() == [[y, x] for y in (3, 4, 5) for x in (3, 4, 5)]
+
+
+@pytest.mark.parametrize("downsampling", ["late", "early"])
+def test_equals_the_network_written_out(downsampling: str) -> None:
+    """The whole net from its state dict, in functional form, with weights and statistics that are all different."""
+    model = squeezenet(downsampling).eval()
+    generator = torch.Generator().manual_seed(1)
+    for name, tensor in model.state_dict().items():
+        if name.endswith("running_var") or (tensor.dim() == 1 and name.endswith("weight")):
+            tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
+        elif tensor.dim() == 1:
+            tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.1)
+    state = model.state_dict()
+
+    def bn(name: str, x: Tensor) -> Tensor:
+        scale = state[f"{name}.weight"] / torch.sqrt(state[f"{name}.running_var"] + 1e-5)
+        shift = state[f"{name}.bias"] - state[f"{name}.running_mean"] * scale
+        return x * scale[:, None, None] + shift[:, None, None]
+
+    def fire(name: str, x: Tensor) -> Tensor:
+        x = F.relu(bn(f"{name}.bn1", F.conv2d(x, state[f"{name}.squeeze.weight"])))
+        one = F.conv2d(x, state[f"{name}.expand1x1.weight"])
+        three = F.conv2d(x, state[f"{name}.expand3x3.weight"], padding=1)
+        return F.relu(bn(f"{name}.bn2", torch.cat([one, three], 1)))
+
+    pooled = {"late": ("fire4", "fire8"), "early": ("conv1", "fire2")}[downsampling]
+    images = torch.randn(4, 3, 32, 32, generator=generator)
+    x = F.relu(bn("bn1", F.conv2d(images, state["conv1.weight"], padding=1)))
+    for name in ("conv1", *(f"fire{k}" for k in range(2, 10))):
+        x = x if name == "conv1" else fire(name, x)
+        x = F.max_pool2d(x, 2) if name in pooled else x
+    logits = F.conv2d(x, state["conv10.weight"], state["conv10.bias"]).mean((2, 3))
+    torch.testing.assert_close(model(images), logits, rtol=1e-4, atol=1e-4)
+
+
+def test_he_initialisation_of_fan_in() -> None:
+    model = squeezenet("late")
+    for name, fan_in in (("fire8.squeeze", 192), ("fire8.expand1x1", 32), ("fire8.expand3x3", 32 * 9)):
+        weight = model.get_submodule(name).weight
+        assert weight.std().item() == pytest.approx(math.sqrt(2 / fan_in), rel=0.05)

@@ -179,3 +179,15 @@ def test_the_projects_readme_says_what_its_tables_say() -> None:
     assert readme.replaced(text, readme.section(folder)) == text, "the README drifted from docs/results: make readme"
     assert sorted(path.name for path in folder.iterdir()) == sorted([*readme.COPIED, readme.FIGURE])
     assert_drawn_from_its_table(folder)
+
+
+def test_other_data_have_a_warning(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "\n> **These are digits, not official CIFAR-10." in publish(monkeypatch, "results")
+
+
+def test_a_bar_in_a_cell_does_not_end_it() -> None:
+    assert readme._markdown(pd.DataFrame({"a": ["|x - y|"]})).splitlines()[-1] == "| \\|x - y\\| |"
+
+
+def test_the_time_is_of_all_runs_in_minutes(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "; 1 minutes of training, the sum over 12 runs." in publish(monkeypatch, "results")  # 66 s

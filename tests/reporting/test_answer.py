@@ -7,10 +7,11 @@ import pandas as pd
 import yaml
 
 from ablation.analysis.comparisons import Comparisons
-from ablation.reporting import answer, statements, tables
+from ablation.reporting import answer, page_tables, statements, tables
 from ablation.reporting.page import Report
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
+SIZES = {"train": 90, "val": 80, "test": 70}
 
 
 def said(report: Report) -> list[str]:
@@ -117,3 +118,23 @@ def test_statements_are_tested_by_comparisons_that_are_declared() -> None:
     assert set(named) <= set(declared)
     assert len(statements.STATEMENTS) == 12
     assert all(statement.comparisons and statement.tested for statement in statements.STATEMENTS)
+
+
+def test_how_many_images_are_those_of_their_split(report: Report) -> None:
+    """Of seeds that agree the interval tells: 4.303 / sqrt 3 = 2.484 images of the split."""
+    assert "trained on 90 images" in answer.sentences(report.params, report.runs, report.compared, SIZES)[0]
+    agree = report.runs.assign(val_accuracy=0.5, test_accuracy=0.5)
+    said = answer.sentences(report.params, agree, report.compared, SIZES)[0]
+    assert "50.00 ± 3.55 % of the test images" in said
+    cells = tables.accuracy_rows(agree, SIZES)[0]
+    assert (cells["val accuracy, %"], cells["test accuracy, %"]) == ("50.00 ± 3.11", "50.00 ± 3.55")
+    facts = dict(page_tables.facts(report.params, report.runs, SIZES, {}))
+    assert facts["images"] == "90 training, 80 validation, 70 test"
+    told = tables.with_num_images(report.runs, SIZES).iloc[0]
+    assert (told["train_images"], told["val_images"], told["test_images"]) == (90, 80, 70)
+
+
+def test_the_comment_has_the_seeds_of_each_comparison(report: Report) -> None:
+    page = answer.comment(report.params, report.runs, report.compared, report.num_images)
+    rows = [line.split("|") for line in page.partition("claims</summary>")[2].splitlines() if "| Title of" in line]
+    assert [row[5].strip() for row in rows] == ["3"] * 8

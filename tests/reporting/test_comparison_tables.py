@@ -13,6 +13,7 @@ from ablation.analysis.predictions import read_predictions
 from ablation.analysis.runs import read_num_images, read_study
 from ablation.analysis.verdicts import RULE
 from ablation.reporting import comparison_tables
+from ablation.reporting.page import Report
 from tests.reporting.fake_study import COMPARISONS, write_study
 
 
@@ -142,3 +143,22 @@ def test_the_effects_of_changes_on_validation_accuracy_have_the_largest_gain_fir
 
 def test_small_p_values_are_not_zero() -> None:
     assert [comparison_tables.p_text(p) for p in (None, 3e-9, 0.01234)] == ["", "<0.0001", "0.0123"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "difference", "text"),
+    [
+        ("parameters", -230_704, "-230.7 thousand"),
+        ("multiply_adds", -34_158_592, "-34.16 million"),
+        ("activation_bytes", 73_136, "+71.4 KiB"),
+        ("images_per_second", 1234.4, "+1,234 images/s"),
+    ],
+)
+def test_effects_in_their_units(report: Report, metric: str, difference: float, text: str) -> None:
+    row = dataclasses.replace(report.compared.rows[0], metric=metric, difference=difference, low=None, high=None)
+    assert comparison_tables.effect_text(row) == text
+
+
+def test_seeds_are_told_of_both_where_they_differ(report: Report) -> None:
+    row = dataclasses.replace(report.compared.rows[0], num_seeds=3, num_baseline_seeds=5)
+    assert comparison_tables.seeds_text(row) == "3 and 5"

@@ -1,7 +1,6 @@
 """The page as it is written: complete, self-contained, and the same for the same runs."""
 
 import base64
-import dataclasses
 import json
 import re
 from html.parser import HTMLParser
@@ -14,8 +13,7 @@ import vl_convert
 from ablation.analysis.classes import Classes
 from ablation.analysis.comparisons import Comparisons
 from ablation.analysis.layers import Layers
-from ablation.reporting import cost, forest, page_tables, style
-from ablation.reporting.comparison_tables import claim_texts
+from ablation.reporting import cost, style
 from ablation.reporting.page import Report, page
 from tests.reporting.fake_study import COMPARISONS, TEST, VARIANTS
 
@@ -221,26 +219,6 @@ def test_one_seed_has_no_interval_anywhere(one_seed_report: Report) -> None:
     assert all(row["low"] is None for row in drawn)
 
 
-def test_a_forest_plot_draws_effects_in_points_within_their_claims(report: Report) -> None:
-    groups = forest.groups(report.compared.rows)
-    assert [row.name for row in groups["forest_loss"]] == ["first_batch_loss"]
-    assert [row.name for row in groups["forest_figures"]] == ["resnet20", "lr_1e-0", "plateau"]
-
-    spec = forest.forest(groups["forest"], claim_texts(report.params.comparisons), "digits").to_dict()
-    rows = {row["name"]: row for part in spec["datasets"].values() for row in part if "name" in row}
-    assert list(rows) == [row.name for row in groups["forest"]]
-    skip = rows["skip_connections"]
-    assert (skip["difference"], skip["low"], skip["high"]) == pytest.approx((29, 26.516, 31.484), abs=1e-3)
-    assert (skip["band_low"], skip["claim_high"]) == (0, None)
-    domain = spec["layer"][0]["encoding"]["x"]["scale"]["domain"]
-    assert skip["band_high"] == domain[1] > 31.484
-
-    spec = forest.forest(groups["forest_figures"], claim_texts(report.params.comparisons), "digits").to_dict()
-    rows = {row["name"]: row for part in spec["datasets"].values() for row in part if "name" in row}
-    assert (rows["resnet20"]["band_low"], rows["resnet20"]["band_high"]) == pytest.approx((-1, 1))
-    assert (rows["plateau"]["verdict"], rows["plateau"]["difference"]) == ("not comparable", pytest.approx(0))
-
-
 def test_the_cheapest_and_what_beats_it_are_named(report: Report) -> None:
     rows = [row for rows in cost.cost(report.runs, "digits").to_dict()["datasets"].values() for row in rows]
     points = {row["variant"]: row for row in rows if row["measure"] == "parameters"}
@@ -269,21 +247,6 @@ def test_the_line_joins_each_cost_to_what_no_more_buys(report: Report) -> None:
     assert "datum.measure == 'images_per_second'" in filters["step-before"]
 
 
-def test_effects_are_sorted_by_what_they_show(report: Report) -> None:
-    """Of a figure for which the study claims a bound that is the figure: 61 %, 4 points below the bound."""
-    row = next(row for row in report.compared.rows if row.name == "resnet20")
-    bounded = dataclasses.replace(row, claim="at_most", variant_mean=0.61, difference=-0.04, low=None, high=None)
-    cells = [page_tables.comparison_row(row, report.params) for row in (bounded, row)]
-    assert (cells[0]["effect"], cells[0]["effect_order"]) == ("61.00", pytest.approx(0.61))
-    assert cells[1]["effect"].startswith("+0.30") and cells[1]["effect_order"] == pytest.approx(0.003)
-
-
-def test_seeds_that_differ_are_told_with_their_variants() -> None:
-    seeds = {"a": [0, 1], "b": [0, 1, 2], "c": [0, 1], "d": [5]}
-    assert page_tables.seeds_text(seeds) == "0, 1; of b: 0, 1, 2; of d: 5"
-    assert page_tables.seeds_text({"a": [0, 1], "b": [0, 1]}) == "0, 1"
-
-
 def test_how_many_seeds_in_words() -> None:
     def runs(*numbers: int) -> pd.DataFrame:
         return pd.DataFrame(
@@ -293,3 +256,11 @@ def test_how_many_seeds_in_words() -> None:
     texts = [style.seeds_per_variant(runs(*of)) for of in ([1, 1], [3, 3], [1, 3])]
     assert texts == ["one seed", "3 seeds", "1 to 3 seeds"]
     assert style.max_seeds(runs(1, 3)) == 3
+
+
+def test_the_tally_counts_the_verdicts(html: str) -> None:
+    tally = re.findall(r'<li><b>(\d+)</b><span class="verdict ([\w-]+)">', html)
+    assert tally == [
+        *(("3", "supported"), ("1", "contradicted"), ("3", "undecided")),
+        *(("1", "not-comparable"), ("1", "not-run")),
+    ]

@@ -151,3 +151,8 @@ def test_unreadable_params_are_absent(repository: Path, content: str | None) -> 
         (repository / "params.yaml").write_text(content)
 
     assert "changed" not in provenance.provenance()
+
+
+def test_a_list_of_ten_is_shown() -> None:
+    changed = provenance.changes({"study": list(range(10))}, {"study": ["a"]})
+    assert provenance.lines({"changed": changed})["settings changed"].startswith("study: [0, 1, 2, 3,")

@@ -3,15 +3,18 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from ablation.data.splits import Split
 from ablation.models.speedrun import patch_covariance, whitening_filters
 from ablation.training import loop
 from ablation.training.backend import epoch_clock, prepare
-from ablation.training.batches import load_data
+from ablation.training.batches import load_data, make_batch
 from ablation.training.loop import new_run, train_epochs, validate
+from ablation.training.optimization import learning_rate
 from ablation.training.randomness import epoch_plan
-from tests.training.conftest import STATISTICS
+from ablation.training.step import gradient_norms
+from tests.training.conftest import STATISTICS, plan_of
 
 CPU = torch.device("cpu")
 CUDA = pytest.param(
@@ -181,3 +184,59 @@ def test_a_seed_on_one_thread_is_timed_by_its_own_work() -> None:
     time.sleep(0.2)  # as while other seeds have the core
     assert clock() - start < 0.1 < time.perf_counter() - wall
     assert epoch_clock(CPU, 2) is time.perf_counter
+
+
+def test_every_step_has_its_rate_of_the_schedule(variant_params, train_split, val_split, normalization) -> None:
+    schedule = {"name": "one_cycle", "warmup": 0.5, "start": 0.1, "end": 0.0}
+    params = variant_params("simple_nn", batch_size=30, epochs=2, schedule=schedule)
+    data = load_data(train_split, val_split, normalization, params, CPU)
+    run = new_run(params, 0, data)
+    steps = [epoch is None and run.optimizer.param_groups[0]["lr"] for epoch in train_epochs(run, params, 0, data)]
+    rates = [lr for lr in steps if lr]
+    assert rates == [learning_rate(params, step, 8) for step in range(8)]  # the fourth batch of an epoch is smaller
+    assert [epoch.lr for epoch in run.epochs] == [rates[0], rates[4]]
+
+
+def test_validation_is_of_all_images_by_the_network_at_rest(
+    variant_params, train_split, val_split, normalization, monkeypatch
+) -> None:
+    """In several batches, with batch norm's running statistics and without dropout."""
+    monkeypatch.setattr(loop, "VAL_BATCH_SIZE", 15)
+    params = variant_params("simple_nn_bn", epochs=2, augmentation="none", model={"dropout": 0.5})
+    data = load_data(train_split, val_split, normalization, params, CPU)
+    run = run_to_end(params, 0, data)
+    with torch.inference_mode():
+        logits = run.model.eval()(normalization(data.val_images))
+    assert run.epochs[-1].val_loss == pytest.approx(F.cross_entropy(logits, data.val_labels).item(), rel=1e-5)
+    assert run.epochs[-1].val_accuracy == pytest.approx((logits.argmax(1) == data.val_labels).double().mean().item())
+
+
+def test_an_epochs_seconds_are_those_of_its_steps(
+    variant_params, train_split, val_split, normalization, monkeypatch
+) -> None:
+    seconds = [0.0]
+
+    def validated(*_: object) -> tuple[float, float]:
+        seconds[0] += 100
+        return 1.0, 0.5
+
+    monkeypatch.setattr(loop, "validate", validated)
+    params = variant_params("simple_nn", batch_size=30)
+    data = load_data(train_split, val_split, normalization, params, CPU)
+    run = new_run(params, 0, data)
+    for _ in train_epochs(run, params, 0, data, lambda: seconds[0]):
+        seconds[0] += 2
+    assert [(epoch.seconds, epoch.images_per_second) for epoch in run.epochs] == [(8, 100 / 8)] * 2  # 4 batches
+
+
+def test_train_accuracy_and_gradients_are_those_of_the_batch(
+    variant_params, train_split, val_split, normalization
+) -> None:
+    params = variant_params("simple_nn", batch_size=100)
+    only_class_0 = Split(val_split.images, torch.zeros_like(val_split.labels))  # so that the accuracies differ
+    data = load_data(train_split, only_class_0, normalization, params, CPU)
+    epoch, untrained = run_to_end(params, 0, data).epochs[0], new_run(params, 0, data).model
+    batch = make_batch(plan_of(params, 1, 100), data)
+    right = (untrained(batch[0]).argmax(1) == batch[1]).double().mean().item()
+    assert epoch.train_accuracy == pytest.approx(right) and right != epoch.val_accuracy
+    assert epoch.gradient_norms == pytest.approx(gradient_norms(untrained, params, *batch).tolist())

@@ -56,16 +56,18 @@ def test_one_cycle_schedule_equals_interpolation_between_its_three_corners(varia
     assert min(rates) > 0
 
 
-def test_sgd_updates_by_the_textbook_formula(variant_params) -> None:
-    params = variant_params("simple_nn", lr=0.1, weight_decay=0.01)  # momentum 0.9
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgd_updates_by_the_textbook_formula(nesterov, variant_params) -> None:
+    params = variant_params("simple_nn", lr=0.1, weight_decay=0.01, optimizer={"nesterov": nesterov})  # momentum 0.9
     weight = nn.Parameter(torch.tensor([2.0]))
     optimizer = build_optimizer(nn.ParameterList([weight]), params, torch.device("cpu"))
     value, velocity = 2.0, 0.0
     for gradient in (1.0, -3.0, 0.5):
         weight.grad = torch.tensor([gradient])
         optimizer.step()
-        velocity = 0.9 * velocity + gradient + 0.01 * value
-        value -= 0.1 * velocity
+        decayed = gradient + 0.01 * value
+        velocity = 0.9 * velocity + decayed
+        value -= 0.1 * (decayed + 0.9 * velocity if nesterov else velocity)
         assert weight.item() == pytest.approx(value, rel=1e-6)
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,13 @@ import yaml
 
 from ablation.common.errors import InvalidInput
 from ablation.common.settings import read_yaml
-from ablation.data.splits import Normalization, read_split
+from ablation.data.splits import Normalization, read_split, write_split
 from ablation.models.device import choose_device
 from ablation.models.weights import load_weights
-from ablation.training import checkpoint, variant
+from ablation.training import checkpoint, loop, variant
 from ablation.training.batches import load_data
 from ablation.training.cost import activation_bytes, multiply_adds
+from ablation.training.loop import new_run, train_epochs
 from ablation.training.params import VariantParams
 from ablation.training.variant import train_variant
 from tests.training.conftest import STATISTICS
@@ -186,3 +188,75 @@ def test_a_disk_without_room_is_one_line_with_the_path(params: VariantParams, pr
     assert len(ended.stderr.splitlines()) == 1, ended.stderr
     line = ended.stderr
     assert line.startswith("error: ") and "seed-0/epoch-000001.pt: File too large" in line
+
+
+def test_a_seed_leaves_what_its_run_alone_would(variant_params, project, train_split, val_split) -> None:
+    params = variant_params("simple_nn_bn", augmentation="none", epochs=4, seeds=[0, 3])
+    train(params, project)
+    data = load_data(train_split, val_split, Normalization.of(STATISTICS, 32), params, torch.device("cpu"))
+    for seed in params.seeds:
+        run = new_run(params, seed, data)
+        deque(train_epochs(run, params, seed, data), maxlen=0)
+        saved = load_weights(project / f"runs/test/weights/seed-{seed}.safetensors").state_dict()
+        assert all(torch.equal(saved[name], tensor) for name, tensor in run.best_weights.items())
+        metrics = project / f"runs/test/metrics/seed-{seed}"
+        facts = json.loads((metrics / "run.json").read_text())
+        assert facts["seed"] == seed
+        best = run.epochs[run.best_epoch - 1]
+        assert (facts["best_epoch"], facts["best_val_accuracy"]) == (run.best_epoch, best.val_accuracy)
+        assert facts["first_batch_loss"] == run.first_batch_loss
+        gradients = json.loads((metrics / "gradients.json").read_text())["epochs"]
+        assert gradients == [epoch.gradient_norms for epoch in run.epochs]
+
+
+def test_the_weights_kept_are_those_of_the_best_epoch(variant_params, project, monkeypatch) -> None:
+    accuracies = iter([0.5, 0.5, 0.4])  # of a run of one epoch, and of one of two that begins alike
+    monkeypatch.setattr(loop, "validate", lambda *_: (1.0, next(accuracies)))
+    weights = []
+    for epochs in (1, 2):
+        train(variant_params("simple_nn_bn", augmentation="none", epochs=epochs), project)
+        weights.append(load_weights(project / "runs/test/weights/seed-0.safetensors").state_dict())
+    assert all(torch.equal(weights[0][name], tensor) for name, tensor in weights[1].items())
+    facts = json.loads((project / "runs/test/metrics/seed-0/run.json").read_text())
+    assert (facts["epochs"], facts["best_epoch"], facts["best_val_accuracy"]) == (2, 1, 0.5)
+
+
+@pytest.mark.parametrize("what", ["code", "data", "device"])
+def test_another_runs_checkpoint_is_not_taken(what, params, project, val_split, monkeypatch, capsys) -> None:
+    train(params, project)
+    capsys.readouterr()
+    if what == "code":
+        (project / "code.py").write_text("changed = True\n")
+        monkeypatch.setattr(variant, "loaded", lambda: [project / "code.py"])
+    elif what == "data":
+        write_split(project / "data/splits/val.safetensors", val_split.images, 9 - val_split.labels)
+    else:
+        monkeypatch.setattr(variant, "describe", lambda device: "another")
+    train(params, project)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("test seed 0 epoch 1/2 ")
+
+
+def test_a_seed_has_its_threads_and_says_so(variant_params, project, monkeypatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    train(variant_params("simple_nn", num_threads=3, epochs=1), project)
+    assert asked[-1] == 3
+    assert json.loads((project / "runs/test/metrics/seed-0/run.json").read_text())["num_threads"] == 3
+
+
+def test_the_line_of_an_epoch_has_its_figures(params, project, capsys) -> None:
+    train(params, project)
+    folder = project / "runs/test/metrics/seed-0/plots/metrics"
+    names = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
+    last = [float((folder / f"{name}.tsv").read_text().split()[-1]) for name in names]
+    told = "train loss {:.4f} accuracy {:.2%}  val loss {:.4f} accuracy {:.2%}  lr 0.01".format(*last)
+    assert told in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_checkpoints_are_due_every_so_many_epochs(variant_params, project, monkeypatch) -> None:
+    """A further case of test_checkpoints_take_little_of_a_seeds_own_time."""
+    saved: list[int] = []
+    monkeypatch.setattr(checkpoint, "save", lambda folder, epoch, state: saved.append(epoch))
+    train(variant_params("simple_nn", augmentation="none", epochs=5, checkpoint_every_epochs=2), project)
+    assert saved in ([2, 4, 5], [2, 5])

@@ -1,0 +1,117 @@
+"""How a comparison is made: by pairs of seeds, partly by pairs, unpaired, or with a figure."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from ablation.analysis.comparisons import compare
+from ablation.analysis.differences import hedges_g, two_samples
+from tests.analysis.test_comparisons import BASELINE, COMPARISONS, NUM_IMAGES, VAL, params, runs_of
+
+
+def test_a_paired_row_holds_what_scipy_finds() -> None:
+    (row,) = compare({"clear": COMPARISONS["clear"]}, runs_of(VAL), {}, NUM_IMAGES, {}).rows
+    expected = stats.ttest_rel(VAL["better"], BASELINE)
+    interval = expected.confidence_interval()
+
+    assert (row.design, row.num_seeds, row.num_baseline_seeds) == ("paired", 5, 5)
+    assert (row.variant_mean, row.baseline_mean) == pytest.approx((0.7316, 0.7012))
+    assert row.difference == pytest.approx(0.0304)
+    assert (row.low, row.high) == pytest.approx((interval.low, interval.high))
+    assert row.p == pytest.approx(expected.pvalue)
+    assert row.effect_size == pytest.approx(expected.statistic / math.sqrt(5))
+    assert (row.claim, row.claim_low, row.claim_high) == ("higher", 0, None)
+    assert (row.answer, row.seeds_needed, row.note) == ("supported", None, "")
+
+
+def test_seeds_that_differ_are_compared_by_welch() -> None:
+    runs = runs_of({"baseline": BASELINE[:3], "better": VAL["better"]})
+    (row,) = compare({"clear": COMPARISONS["clear"]}, runs, {}, NUM_IMAGES, {}).rows
+
+    expected = stats.ttest_ind(VAL["better"], BASELINE[:3], equal_var=False)
+    assert (row.design, row.num_seeds, row.num_baseline_seeds) == ("unpaired", 5, 3)
+    assert row.p == pytest.approx(expected.pvalue)
+    assert (row.low, row.high) == pytest.approx(tuple(expected.confidence_interval()))
+    assert row.test_images is None
+
+
+def test_seeds_that_both_have_are_pairs_among_others() -> None:
+    runs = runs_of({"baseline": BASELINE, "better": [*VAL["better"], 0.735, 0.728]})
+    (row,) = compare({"clear": COMPARISONS["clear"]}, runs, {}, NUM_IMAGES, {}).rows
+    expected = two_samples(np.array([*VAL["better"], 0.735, 0.728]), np.array(BASELINE), 5, 1 / 5000)
+
+    assert (row.design, row.num_seeds, row.num_baseline_seeds) == ("partly paired", 7, 5)
+    assert (row.low, row.high) == pytest.approx(expected.interval())
+    assert row.effect_size == hedges_g(np.array([*VAL["better"], 0.735, 0.728]), np.array(BASELINE))
+
+
+def test_pairs_are_of_the_same_seeds_whichever_these_are() -> None:
+    runs = runs_of({"baseline": BASELINE, "better": [*VAL["better"], 0.735]})
+    runs = runs[(runs["variant"] != "better") | (runs["seed"] != 0)]
+    (row,) = compare({"clear": COMPARISONS["clear"]}, runs, {}, NUM_IMAGES, {}).rows
+
+    first, second = np.array([*VAL["better"][1:], 0.735]), np.array([*BASELINE[1:], BASELINE[0]])
+    assert (row.low, row.high) == pytest.approx(two_samples(first, second, 4, 1 / 5000).interval())
+
+
+def test_a_number_is_compared_with_the_difference_from_the_baseline() -> None:
+    claim = {"name": "number", "value": 0.03, "tolerance": 0.01, "epochs": None}
+    (row,) = compare({"gain": params(variant="better", claim=claim)}, runs_of(VAL), {}, NUM_IMAGES, {}).rows
+
+    assert (row.design, row.claim_low, row.claim_high, row.verdict) == ("paired", -0.01, 0.01, "supported")
+    assert row.difference == pytest.approx(0.0304 - 0.03)
+    expected = stats.ttest_rel(VAL["better"], np.add(BASELINE, 0.03)).confidence_interval()
+    assert (row.low, row.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_at_most_bounds_the_difference_or_the_value_itself_from_above() -> None:
+    runs = runs_of(VAL)
+    declared = {
+        "within": params(variant="better", claim={"name": "at_most", "value": 0.05}),
+        "beyond": params(variant="better", claim={"name": "at_most", "value": 0.02}),
+        "alone": params(variant="better", baseline=None, claim={"name": "at_most", "value": 0.75}),
+        "above": params(variant="better", baseline=None, claim={"name": "at_most", "value": 0.72}),
+    }
+    rows = compare(declared, runs, {}, NUM_IMAGES, {}).rows
+    assert [row.verdict for row in rows] == ["supported", "contradicted", "supported", "contradicted"]
+    assert (rows[0].claim_low, rows[0].claim_high, rows[2].claim_high) == (None, 0.05, 0)
+    assert rows[2].difference == pytest.approx(0.7316 - 0.75)
+    expected = stats.ttest_1samp(VAL["better"], 0.75)
+    assert rows[2].p == pytest.approx(expected.pvalue)
+
+
+def test_equal_losses_have_no_spread_to_go_by() -> None:
+    claim = {"name": "number", "value": 2.3, "tolerance": 0.01, "epochs": None}
+    comparison = params(variant="same", baseline=None, metric="first_batch_loss", claim=claim)
+    (row,) = compare({"loss": comparison}, runs_of(VAL).assign(first_batch_loss=2.30), {}, NUM_IMAGES, {}).rows
+    assert (row.verdict, row.p, row.low) == ("undecided", None, None)
+    assert row.note == "all seeds alike: their spread is unknown"
+    assert row.answer == "undecided (no two seeds differ)"
+
+    (row,) = compare({"loss": comparison}, runs_of(VAL), {}, NUM_IMAGES, {}).rows
+    assert row.difference == pytest.approx(0.002)
+    assert row.verdict == "supported"
+
+
+def test_a_spread_below_the_least_step_of_the_metric_counts_as_one() -> None:
+    runs = runs_of(VAL).assign(epochs_to_converge=7.0)
+    claim = {"name": "at_most", "value": 3}
+    comparison = params(variant="better", metric="epochs_to_converge", claim=claim)
+    (row,) = compare({"a": comparison}, runs, {}, NUM_IMAGES, {}).rows
+    assert row.note == "all seeds alike: their spread is taken as one epoch"
+    assert row.low is not None and row.low == pytest.approx(-2.776445 / math.sqrt(5))
+
+
+@pytest.mark.parametrize(
+    ("metric", "step"),
+    [
+        *(("val_accuracy", 1 / 5000), ("test_accuracy", 1 / 10_000), ("train_accuracy", 1 / 45_000)),
+        *(("gap", 1 / 5000), ("dead_units", 1 / 228)),
+    ],
+)
+def test_seeds_that_agree_have_the_spread_of_one_step_of_their_metric(metric: str, step: float) -> None:
+    runs = runs_of(VAL).assign(**{metric: 0.1})
+    (row,) = compare({"a": params(variant="better", metric=metric)}, runs, {}, NUM_IMAGES, {}).rows
+    assert row.low == pytest.approx(-2.776445 * step / math.sqrt(5))

@@ -1,0 +1,29 @@
+"""The curves of a seed on disk."""
+
+import math
+from dataclasses import replace
+
+from ablation.training.curves import Curves
+from ablation.training.loop import Epoch
+
+
+def test_each_figure_has_a_curve_of_its_own(tmp_path) -> None:
+    epoch = Epoch(3, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, seconds=7.0, images_per_second=8.0, gradient_norms=[])
+    curves = Curves(tmp_path / "metrics", tmp_path / "timing")
+    curves.log(epoch)
+    curves.log(replace(epoch, number=4, train_loss=math.nan, val_loss=math.inf))
+    curves.close()
+    written = {
+        str(path.relative_to(tmp_path)).replace("/plots/metrics", ""): path.read_text().splitlines()[1:]
+        for path in tmp_path.rglob("*.tsv")
+    }
+    assert written == {
+        "metrics/train/loss.tsv": ["3\t0.1"],
+        "metrics/train/accuracy.tsv": ["3\t0.2", "4\t0.2"],
+        "metrics/train/batch_loss_sd.tsv": ["3\t0.3", "4\t0.3"],
+        "metrics/val/loss.tsv": ["3\t0.4"],
+        "metrics/val/accuracy.tsv": ["3\t0.5", "4\t0.5"],
+        "metrics/lr.tsv": ["3\t0.6", "4\t0.6"],
+        "timing/seconds.tsv": ["3\t7.0", "4\t7.0"],
+        "timing/images_per_second.tsv": ["3\t8.0", "4\t8.0"],
+    }
