@@ -10,7 +10,7 @@ from ablation.common.errors import run
 def main() -> None:
     from ablation.configuration.study import check_devices, equal_settings, resolve, write_configs
 
-    # git compares whole seconds and lengths: it can miss what -S wrote right after its look, until the file is touched.
+    # git compares times in whole seconds and sizes: an edit by -S within the same second it misses, unless touched.
     with contextlib.suppress(OSError):
         os.utime("params.yaml")
     params, variants = resolve("params.yaml")

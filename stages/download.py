@@ -22,10 +22,8 @@ def main() -> None:
             with open_archive(params.url, folder) as archive:
                 check_md5(archive, params.url, params.md5)
                 unpack(archive, params.url, folder)
-    what = (
-        "handwritten digits of scikit-learn, NOT CIFAR-10" if params.source == "digits" else f"images of {params.url}"
-    )
-    print(f"{raw}: {len(read_train(raw)[1]):,} for training and {len(read_test(raw)[1]):,} for test: {what}")
+    what = "handwritten digits of scikit-learn, NOT CIFAR-10" if params.source == "digits" else f"from {params.url}"
+    print(f"{raw}: {len(read_train(raw)[1]):,} training and {len(read_test(raw)[1]):,} test images: {what}")
 
 
 if __name__ == "__main__":

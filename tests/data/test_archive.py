@@ -41,7 +41,7 @@ def test_local_archive_is_used_in_place(stage, workspace, tmp_path, capsys, form
     assert_raw_is_whole(workspace)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["my data.tar.gz", "workspace"]
     assert path.read_bytes() == WHOLE
-    assert capsys.readouterr().out == f"data/raw: 50 for training and 10 for test: images of {url}\n"
+    assert capsys.readouterr().out == f"data/raw: 50 training and 10 test images: from {url}\n"
 
 
 def test_relative_path_and_what_is_read_back(stage, workspace):

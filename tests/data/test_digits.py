@@ -30,7 +30,7 @@ def test_counts_and_classes(digits, workspace):
 def test_output_says_what_it_is(stage, capsys):
     assert stage("download", SETTINGS) is None
     assert capsys.readouterr().out == (
-        "data/raw: 1,437 for training and 360 for test: handwritten digits of scikit-learn, NOT CIFAR-10\n"
+        "data/raw: 1,437 training and 360 test images: handwritten digits of scikit-learn, NOT CIFAR-10\n"
     )
 
 

@@ -75,7 +75,7 @@ def test_download(stage, workspace, server, capfd):
     assert stage("download", settings(server.url)) is None
     assert_raw_is_whole(workspace)
     out, err = capfd.readouterr()
-    assert out == f"downloading {server.url}\ndata/raw: 50 for training and 10 for test: images of {server.url}\n"
+    assert out == f"downloading {server.url}\ndata/raw: 50 training and 10 test images: from {server.url}\n"
     assert err == "", "no progress bar where there is no terminal"
 
 

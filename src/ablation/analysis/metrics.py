@@ -27,7 +27,7 @@ def _share(words: str, split: str | None = None, step: float = 0.0, step_name: s
 
 METRICS = {
     "val_accuracy": _share("validation accuracy", "val"),
-    "plateau": _share("mean validation accuracy of the last quarter of the epochs", "val"),
+    "plateau": _share("validation accuracy, last quarter", "val"),
     "test_accuracy": _share("test accuracy", "test"),
     "train_accuracy": _share("training accuracy", "train"),
     "gap": _share("train minus val accuracy", "val"),

@@ -32,7 +32,7 @@ def windows(images: Tensor, augmentation: Augmentation = CROP_FLIP) -> Tensor:
     k, p = augmentation.num_offsets, augmentation.padding
     padded = images.new_zeros(2, n, h + 2 * p, w + 2 * p, c)
     inner = padded[:, :, p : p + h, p : p + w]
-    for part, place in zip(images.split(1000), inner.split(1000, dim=1), strict=True):  # which the cache holds
+    for part, place in zip(images.split(1000), inner.split(1000, dim=1), strict=True):  # few enough for the CPU's cache
         part = part.permute(0, 2, 3, 1).contiguous()
         place[0], place[1] = part, part.flip(2)
     if augmentation.reflect:
@@ -51,7 +51,7 @@ def crop_flip(windows: Tensor, flips: Tensor, index: Tensor, tops: Tensor, lefts
     """
     if windows.device.type != "cpu":
         return windows[flips, index, tops, lefts]
-    # That copies byte by byte on a CPU. Along one axis, of the bytes where crops begin, they are copied row by row.
+    # On a CPU that copies byte by byte. With every byte as the start of a crop along one axis, rows are copied whole.
     (*counts, h, w, c), strides = windows.shape, windows.stride()
     last = sum((n - 1) * stride for n, stride in zip(counts, strides, strict=False))
     crops = windows.as_strided((last + 1, h, w * c), (1, strides[4], 1))

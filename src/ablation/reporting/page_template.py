@@ -214,7 +214,7 @@ images: difference in test accuracy of these very networks, with a 95 % interval
 <h2>Learning curves</h2>
 <div class="controls">
 {{ choice("choose-first", "Variant", variants, best) }}
-{{ choice("choose-second", "Beside", variants, reference) }}
+{{ choice("choose-second", "Compared with", variants, reference) }}
 </div>
 {{ figure("curves") }}
 
@@ -243,7 +243,7 @@ images: difference in test accuracy of these very networks, with a 95 % interval
 </dl>
 <div class="controls">
 {{ choice("choose-diagnosed-first", "Variant", variants, best) }}
-{{ choice("choose-diagnosed-second", "Beside", variants, reference) }}
+{{ choice("choose-diagnosed-second", "Compared with", variants, reference) }}
 </div>
 <div class="pair">{{ figure("weights") }}{{ figure("gradients") }}</div>
 
