@@ -30,6 +30,7 @@ class Measure(NamedTuple):
 MEASURES = [
     Measure("train_accuracy", "train accuracy, %", 100, ".2f", "of the best weights, on training images that are "
             "not augmented"),
+    Measure("plateau", "plateau, %", 100, ".2f", "validation accuracy, mean over the last quarter of the epochs"),
     Measure("instability", "instability, nats", 1, ".3f", "standard deviation of the batches' losses within an epoch, "
             "mean over the last quarter of the epochs"),
     Measure("dead_units", "dead units, %", 100, ".2f", "hidden units whose pre-activation is above zero on no "

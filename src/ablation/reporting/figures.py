@@ -90,7 +90,7 @@ def accuracy_by_variant(
     On the page it is as wide as its container, and the table there has the figures that are else at its right.
     """
     seeds, means = _accuracies(runs, ["variant"])
-    means = means.drop(columns=["low", "high"]).merge(_intervals(seeds, num_images))
+    means = means.merge(_intervals(seeds, num_images))
     cells = accuracy_rows(runs, num_images)
     order = [row["variant"] for row in cells]
     columns = [
@@ -135,6 +135,7 @@ def sweep(points: pd.DataFrame, label: str, on_page: bool = False) -> alt.TopLev
     0 stands apart at the left, and no line leads to it. On the page it is as wide as its container.
     """
     seeds, means = _accuracies(points, ["variant", "value", "position"])
+    means["low"], means["high"] = means["mean"] - means["std"], means["mean"] + means["std"]
     title = points["title"].iloc[0]
     x = _log_axis(points, title)
     scale, layers = _accuracy_axis(means, seeds, alt.Y)
@@ -216,14 +217,13 @@ def curve_lines(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def _accuracies(runs: pd.DataFrame, by: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Accuracies by split: of each seed; and mean, low and high (± sd) over seeds."""
+    """Accuracies by split: of each seed; and their mean and standard deviation over seeds."""
     seeds = (
         runs.assign(diverged=runs["diverged_epoch"].notna())
         .rename(columns={"val_accuracy": "val", "test_accuracy": "test"})
         .melt([*by, "seed", "diverged"], ["val", "test"], var_name="split", value_name="accuracy")
     )
     means = seeds.groupby([*by, "split"], sort=False)["accuracy"].agg(["mean", "std"]).reset_index()
-    means["low"], means["high"] = means["mean"] - means["std"], means["mean"] + means["std"]
     return seeds, means
 
 
