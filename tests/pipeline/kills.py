@@ -21,7 +21,10 @@ BY_THE_CLOCK = ("/timing/", "results/figures", "results/ablation.", "results/rep
 CLOCK_COLUMNS = ["seconds", "images_per_second"]
 # What DVC says of its own records, which it does not write atomically
 DVC_CORRUPTED = {"Unable to read RWLock-file": ".dvc/tmp/rwlock", "'./dvc.lock' ": "dvc.lock"}
-EMPTY_ENTRY = "join() argument must be str"  # of its cache of runs, in which every folder has a file
+# Of its cache of runs: a folder without an entry yet, or beside it one that is not whole
+LEFT_BEHIND = ["join() argument must be str", "failed to reproduce 'aggregate': 'outs'", "' does not exist"]
+# As the README says
+REMOVAL = ["find", ".dvc/cache/runs", "(", "-name", "*.tmp", "-o", "-type", "d", "-empty", ")", "-delete"]
 
 
 class Project:
@@ -57,9 +60,9 @@ class Project:
             if message in output:
                 (self.folder / record).unlink()  # as the README says
                 return self.repro(kill_after_lines, and_seconds)
-        if EMPTY_ENTRY in output:
-            command = ["find", ".dvc/cache/runs", "-type", "d", "-empty", "-delete"]  # as the README says
-            subprocess.run(command, cwd=self.folder, check=True)
+        if any(message in output for message in LEFT_BEHIND):
+            found = subprocess.run([*REMOVAL, "-print"], cwd=self.folder, check=True, capture_output=True, text=True)
+            assert found.stdout, output
             return self.repro(kill_after_lines, and_seconds)
         raise RuntimeError(output)
 
