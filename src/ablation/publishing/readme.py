@@ -4,7 +4,6 @@ Copies the tables of the folder RESULTS into docs/results, draws the figure from
 between the README's markers. No stage depends on this code, so a change here reruns nothing.
 """
 
-import dataclasses
 import hashlib
 import io
 import sys
@@ -79,10 +78,8 @@ def section(folder: Path) -> str:
 
 def read_comparisons(path: Path) -> list[Comparison]:
     """Those of results/comparisons.csv that were run."""
-    names = [field.name for field in dataclasses.fields(Comparison)]
-    whole = [name for name in names if name.startswith("num_")] + ["seeds_needed", "test_images"]
-    table = pd.read_csv(path, dtype=dict.fromkeys(whole, "Int64"))
-    ran = table[table["verdict"] != "not run"][names].astype(object)
+    table = pd.read_csv(path, dtype=dict.fromkeys(comparison_tables.INTEGER_COLUMNS, "Int64"))
+    ran = table[table["verdict"] != "not run"][comparison_tables.COLUMNS].astype(object)
     records: list[dict[Any, Any]] = ran.where(ran.notna(), None).to_dict("records")
     return [
         Comparison(**{str(key): value for key, value in row.items()} | {"note": row["note"] or ""}) for row in records

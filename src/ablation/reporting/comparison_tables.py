@@ -26,6 +26,8 @@ Effect: the variant minus its baseline; of a number reported, what was measured 
 a variant alone, the value itself. With its 95 % confidence interval over n seeds, in percentage points or the unit
 named. p: after Holm's correction over the comparisons of its family.
 """
+COLUMNS = [field.name for field in dataclasses.fields(Comparison)]
+INTEGER_COLUMNS = [name for name in COLUMNS if name.startswith("num_")] + ["seeds_needed", "test_images"]
 
 
 def title_text(row: Comparison | ComparisonParams) -> str:
@@ -138,13 +140,11 @@ def tidy(compared: Comparisons, params: ReportParams) -> pd.DataFrame:
         left_out = comparisons[name]
         rows[name] = {"name": name, **left_out.model_dump(exclude={"claim"}), "claim": left_out.claim.name}
         rows[name] |= {"verdict": "not run", "answer": "not run", "note": reason}
-    columns = [field.name for field in dataclasses.fields(Comparison)] + ["answer"]
-    table = pd.DataFrame([rows[name] for name in comparisons], columns=columns)
-    table.insert(columns.index("claim") + 1, "claimed", list(claim_texts(comparisons).values()))
+    table = pd.DataFrame([rows[name] for name in comparisons], columns=[*COLUMNS, "answer"])
+    table.insert(COLUMNS.index("claim") + 1, "claimed", list(claim_texts(comparisons).values()))
     settings = [settings_text(comparison, params.variants) for comparison in comparisons.values()]
-    table.insert(columns.index("baseline") + 1, "settings", settings)
-    whole = [name for name in columns if name.startswith("num_")] + ["seeds_needed", "test_images"]
-    return table.astype(dict.fromkeys(whole, "Int64"))
+    table.insert(COLUMNS.index("baseline") + 1, "settings", settings)
+    return table.astype(dict.fromkeys(INTEGER_COLUMNS, "Int64"))
 
 
 def markdown(compared: Comparisons, comparisons: Mapping[str, ComparisonParams]) -> str:
