@@ -1,11 +1,10 @@
-"""Differences over seeds and images, and what decides on them: each formula against SciPy, statsmodels or by hand."""
+"""What decides on differences over seeds: each formula against SciPy, statsmodels or by hand."""
 
 import math
 
 import numpy as np
 import pytest
 from scipy import stats
-from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import ttost_ind, ttost_paired
 
@@ -13,10 +12,7 @@ from ablation.analysis.differences import (
     CONFIDENCE,
     Difference,
     FloatArray,
-    cohen_dz,
-    hedges_g,
     one_sample,
-    over_images,
     two_samples,
 )
 from ablation.analysis.params import EqualParams, HigherParams, LowerParams, NumberParams
@@ -45,54 +41,6 @@ def one(difference: Difference) -> Difference:
 
 def bounds(low: float, high: float) -> tuple[FloatArray, FloatArray]:
     return np.array([low]), np.array([high])
-
-
-@pytest.mark.parametrize("paired", [one_sample(A - B, 0.0), two_samples(A, B, 5, 0.0)])
-def test_the_paired_difference_is_scipys(paired: Difference) -> None:
-    expected = stats.ttest_rel(A, B)
-    interval = expected.confidence_interval(CONFIDENCE)
-    difference = one(paired)
-
-    assert difference.mean == pytest.approx(A.mean() - B.mean())
-    assert difference.df == pytest.approx(expected.df) == 4
-    assert difference.spread == pytest.approx(np.std(A - B, ddof=1)) and difference.df_per_seed == 1
-    assert np.squeeze(difference.interval()) == pytest.approx([interval.low, interval.high])
-    assert decide(difference, *bounds(0.0, math.inf)).p == pytest.approx(expected.pvalue)
-
-
-@pytest.mark.parametrize("other", [B, SHORT])
-def test_welchs_difference_is_scipys(other: FloatArray) -> None:
-    expected = stats.ttest_ind(A, other, equal_var=False)
-    interval = expected.confidence_interval(CONFIDENCE)
-    difference = one(two_samples(A, other, 0, 0.0))
-
-    assert difference.mean == pytest.approx(A.mean() - other.mean())
-    assert difference.df == pytest.approx(expected.df)
-    assert np.squeeze(difference.interval()) == pytest.approx([interval.low, interval.high])
-    assert decide(difference, *bounds(-math.inf, 0.0)).p == pytest.approx(expected.pvalue)
-
-
-def test_the_difference_of_partly_paired_samples_is_that_of_derrick_et_al() -> None:
-    """Their T_new2 and its degrees of freedom, as printed there; NumPy has the correlation."""
-    variant, baseline = np.append(A, [0.72, 0.75, 0.73]), np.append(B, [0.70])
-    n1, n2, pairs = 8, 6, 5
-    s1, s2 = variant.std(ddof=1), baseline.std(ddof=1)
-    r = np.corrcoef(A, B)[0, 1]
-    error = math.sqrt(s1**2 / n1 + s2**2 / n2 - 2 * r * s1 * s2 * pairs / (n1 * n2))
-    gamma = stats.ttest_ind(variant, baseline, equal_var=False).df
-    df = (pairs - 1) + (gamma - pairs + 1) / (3 + 1 + 2 * pairs) * (3 + 1)
-
-    difference = two_samples(variant, baseline, pairs, 0.0)
-    assert difference.mean == pytest.approx(variant.mean() - baseline.mean())
-    assert difference.standard_error == pytest.approx(error)
-    assert difference.df == pytest.approx(df)
-    # Planned with the same seeds for both, as pairs
-    assert difference.spread == pytest.approx(math.sqrt(s1**2 + s2**2 - 2 * r * s1 * s2))
-    assert difference.df_per_seed == 1
-
-
-def test_three_pairs_among_other_seeds_are_compared_by_welch() -> None:
-    assert two_samples(A, SHORT, 3, 0.0) == two_samples(A, SHORT, 0, 0.0)
 
 
 def test_a_figure_is_tested_as_by_scipys_one_sample_test() -> None:
@@ -142,27 +90,6 @@ def test_holms_correction_is_over_the_family() -> None:
     assert decisions.p == pytest.approx(p)
     assert decisions.p_holm == pytest.approx([0.06, 0.004, 0.06, 0.036])
     assert decisions.verdicts == ["undecided", "supported", "undecided", "contradicted"]
-
-
-def test_equal_seeds_count_as_a_spread_of_one_image() -> None:
-    resolution = 1 / 5000
-    difference = one_sample(np.full(3, -0.0028), resolution)
-
-    assert difference.standard_error == pytest.approx(resolution / math.sqrt(3))
-    low, high = difference.interval()
-    assert high - low == pytest.approx(2 * 4.302653 * resolution / math.sqrt(3))
-    apart = two_samples(np.full(3, 0.1), np.full(2, 0.1), 0, resolution)
-    assert apart.standard_error == pytest.approx(resolution * math.sqrt(1 / 3 + 1 / 2))
-    assert np.isfinite(apart.df)
-
-
-def test_effect_sizes() -> None:
-    differences = A - B
-    assert cohen_dz(differences) == pytest.approx(stats.ttest_rel(A, B).statistic / math.sqrt(5))
-    pooled = math.sqrt((4 * A.var(ddof=1) + 2 * SHORT.var(ddof=1)) / 6)
-    assert hedges_g(A, SHORT) == pytest.approx((A.mean() - SHORT.mean()) / pooled * (1 - 3 / (4 * 6 - 1)), rel=1e-3)
-    assert cohen_dz(np.full(3, 0.01)) is None
-    assert hedges_g(np.full(3, 0.1), np.full(2, 0.2)) is None
 
 
 def test_what_a_claim_allows() -> None:
@@ -251,51 +178,3 @@ def test_the_rule_names_the_figures_it_is_computed_with() -> None:
         f"{POWER:.0%}".replace("%", " %"),
     ):
         assert figure in RULE
-
-
-def test_one_seed_over_images_is_mcnemars_exact_test() -> None:
-    rng = np.random.default_rng(0)
-    baseline = rng.random((1, 2000)) < 0.7
-    variant = np.where(rng.random((1, 2000)) < 0.1, rng.random((1, 2000)) < 0.8, baseline)
-    images = over_images(variant, baseline)
-
-    gained, lost = int((variant & ~baseline).sum()), int((baseline & ~variant).sum())
-    assert images.num_images == 2000
-    assert images.mean == pytest.approx((gained - lost) / 2000)
-    assert images.p == pytest.approx(stats.binomtest(gained, gained + lost).pvalue)
-
-
-def test_the_interval_over_images_is_scipys_bootstrap() -> None:
-    rng = np.random.default_rng(1)
-    variant, baseline = rng.random((3, 1000)) < 0.72, rng.random((2, 1000)) < 0.7
-    images = over_images(variant, baseline)
-
-    differences = variant.mean(axis=0) - baseline.mean(axis=0)
-    expected = stats.bootstrap((differences,), np.mean, method="percentile", rng=2, batch=1000).confidence_interval
-    assert images.interval == pytest.approx((expected.low, expected.high), abs=1e-3)
-    assert images.p == pytest.approx(stats.ttest_1samp(differences, 0).pvalue)
-
-
-def test_several_seeds_over_images_agree_with_mcnemars_large_sample_test_where_both_apply() -> None:
-    rng = np.random.default_rng(3)
-    baseline = rng.random((1, 5000)) < 0.7
-    variant = np.where(rng.random((1, 5000)) < 0.1, rng.random((1, 5000)) < 0.71, baseline)
-    once, twice = over_images(variant, baseline), over_images(variant.repeat(2, 0), baseline.repeat(2, 0))
-
-    discordant = [[0, (variant & ~baseline).sum()], [(baseline & ~variant).sum(), 0]]
-    assert twice.p == pytest.approx(mcnemar(discordant, exact=False, correction=False).pvalue, rel=0.05)
-    assert twice.interval == once.interval
-
-
-def test_networks_right_on_the_same_images_have_no_interval_over_images() -> None:
-    same = np.random.default_rng(0).random((1, 500)) < 0.5
-    assert over_images(same, same) == (500, 0.0, None, 1.0)
-    assert over_images(same.repeat(2, 0), same.repeat(2, 0)) == (500, 0.0, None, None)
-
-
-def test_one_seed_against_several_over_images_is_a_t_test() -> None:
-    rng = np.random.default_rng(4)
-    one, three = rng.random((1, 500)) < 0.72, rng.random((3, 500)) < 0.7
-    for variant, baseline in ((one, three), (three, one)):
-        differences = variant.mean(axis=0) - baseline.mean(axis=0)
-        assert over_images(variant, baseline).p == pytest.approx(stats.ttest_1samp(differences, 0).pvalue)

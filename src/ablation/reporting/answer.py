@@ -15,7 +15,7 @@ from ablation.reporting.comparison_tables import (
     seeds_text,
     title_text,
 )
-from ablation.reporting.style import VERDICTS, max_seeds, seeds_per_variant
+from ablation.reporting.style import TESTED, VERDICTS, max_seeds, seeds_per_variant
 from ablation.reporting.tables import accuracy_rows, accuracy_text, best_first, data_name, text_table, warning
 
 
@@ -34,9 +34,7 @@ def sentences(
     ]
     by_verdict = {verdict: [row for row in compared.rows if row.verdict == verdict] for verdict in VERDICTS}
     tested = len(compared.rows) - len(by_verdict["not comparable"])
-    counts = ", ".join(
-        f"{len(by_verdict[verdict])} {verdict}" for verdict in ("supported", "contradicted", "undecided")
-    )
+    counts = ", ".join(f"{len(by_verdict[verdict])} {verdict}" for verdict in TESTED)
     others = {
         "not comparable, as reported for other data or epochs": len(by_verdict["not comparable"]),
         "not run": len(compared.not_run),

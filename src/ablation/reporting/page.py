@@ -37,7 +37,7 @@ from ablation.reporting import (
     statements,
 )
 from ablation.reporting.page_template import STYLE, TEMPLATE
-from ablation.reporting.style import VERDICTS, every_row
+from ablation.reporting.style import TESTED, VERDICTS, every_row
 from ablation.reporting.tables import LEGEND, OFFICIAL, best_first, data_name
 
 
@@ -70,7 +70,7 @@ def page(report: Report) -> str:
         official=label == OFFICIAL,
         sentences=answer.sentences(report.params, runs, compared, report.num_images),
         effects=[page_tables.comparison_row(row, report.params) for row in comparison_tables.effects(compared.rows)],
-        tally=[(word, counts[word]) for word in (*VERDICTS, "not run") if counts[word] or word in VERDICTS[:3]],
+        tally=[(word, counts[word]) for word in (*VERDICTS, "not run") if counts[word] or word in TESTED],
         facts=page_tables.facts(report.params, runs, report.num_images, provenance.lines(report.provenance)),
         ablation_legend=LEGEND,
         ablation=page_tables.ablation_rows(runs, report.num_images),

@@ -34,9 +34,8 @@ def key(settings: dict[str, Any], files: list[Path]) -> str:
     """A run's identity: its settings, the bytes of `files` (code and data) and the version of torch."""
     digest = hashlib.blake2b(repr((sorted(settings.items()), torch.__version__)).encode(), digest_size=16)
     for path in files:
-        digest.update(
-            hashlib.blake2b(path.read_bytes()).digest()
-        )  # whole files: hashing them leaves the GIL to imports
+        # Whole files: hashing them leaves the GIL to the imports beside it.
+        digest.update(hashlib.blake2b(path.read_bytes()).digest())
     return digest.hexdigest()
 
 
