@@ -20,6 +20,7 @@ from ablation.data.splits import Normalization, read_split, write_split
 from ablation.models.device import choose_device
 from ablation.models.weights import load_weights
 from ablation.training import checkpoint, loop, variant
+from ablation.training.backend import precision
 from ablation.training.batches import load_data
 from ablation.training.cost import activation_bytes, multiply_adds
 from ablation.training.loop import new_run, train_epochs
@@ -66,6 +67,13 @@ def test_it_leaves_facts_gradients_weights_and_the_last_checkpoint(params: Varia
     assert (metrics / "plots/metrics/train/batch_loss_sd.tsv").read_text().startswith("step\tbatch_loss_sd\n1\t")
     assert (project / "runs/test/weights/seed-0.safetensors").is_file()
     assert checkpoints(project) == ["epoch-000002.pt"]
+
+
+@pytest.mark.parametrize(("capability", "expected"), [((9, 0), "tf32"), ((8, 0), "tf32"), ((7, 5), "fp32")])
+def test_tf32_is_recorded_where_a_gpu_has_it(capability, expected, variant_params, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert precision(variant_params(), torch.device("cuda:0")) == expected
+    assert precision(variant_params(precision="fp32"), torch.device("cuda:0")) == "fp32"
 
 
 @pytest.mark.parametrize("name", read_yaml(PROJECT / "params.yaml")["study"])

@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ablation.models.convolution import Conv2d
 from ablation.models.params import ResNet20Params
 
 
@@ -15,7 +16,7 @@ class ResNet20(nn.Module):
 
     def __init__(self, params: ResNet20Params) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+        self.conv1 = Conv2d(3, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
         self.stage1 = nn.Sequential(BasicBlock(16, 16, 1, params), *(BasicBlock(16, 16, 1, params) for _ in range(2)))
         self.stage2 = nn.Sequential(BasicBlock(16, 32, 2, params), *(BasicBlock(32, 32, 1, params) for _ in range(2)))
@@ -57,7 +58,7 @@ class BasicBlock(nn.Module):
 
 
 def standard(in_channels: int, channels: int, stride: int) -> nn.Module:
-    return nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=False)
+    return Conv2d(in_channels, channels, 3, stride, padding=1, bias=False)
 
 
 def depthwise_separable(in_channels: int, channels: int, stride: int) -> nn.Module:

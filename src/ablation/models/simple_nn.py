@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ablation.models.convolution import Conv2d, PairedConv2d
 from ablation.models.params import SimpleNNParams
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -26,7 +26,7 @@ class SimpleNN(nn.Module):
         self.pool_first = params.activation != "swish"
         self.conv1 = PairedConv2d(3, 8, 5)
         self.bn1 = nn.BatchNorm2d(8) if params.batch_norm else nn.Identity()
-        self.conv2 = nn.Conv2d(8, 16, 3)
+        self.conv2 = Conv2d(8, 16, 3)
         self.bn2 = nn.BatchNorm2d(16) if params.batch_norm else nn.Identity()
         self.fc1 = nn.Linear(576, 120)
         self.fc2 = nn.Linear(120, 84)
@@ -46,22 +46,3 @@ class SimpleNN(nn.Module):
         if self.pool_first:
             return self.activation(F.max_pool2d(x, 2))
         return F.max_pool2d(self.activation(x), 2)
-
-
-class PairedConv2d(nn.Conv2d):
-    """nn.Conv2d of stride 1 without padding, for few output channels, on a CPU: two columns of the map at a time.
-
-    The filters, once padded with zeros on the right and once on the left, move in steps of two columns. That fills
-    vector registers which so few channels leave half empty: for SimpleNN's first layer forward and backward take two
-    thirds of the time. In the channels-last format the result is the map as it should be.
-    """
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Images float [N, C, H, W], whose map is an even number of columns wide -> that map."""
-        if images.device.type != "cpu":
-            return super().forward(images)
-        assert self.bias is not None and (images.shape[-1] - self.kernel_size[1]) % 2 == 1
-        filters = torch.cat([F.pad(self.weight, (0, 1)), F.pad(self.weight, (1, 0))])
-        pairs = F.conv2d(images, filters, self.bias.repeat(2), stride=(1, 2))  # [N, 2 * channels, H', W' / 2]
-        n, c, h, w = pairs.shape
-        return pairs.permute(0, 2, 3, 1).reshape(n, h, 2 * w, c // 2).permute(0, 3, 1, 2)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ablation.models.convolution import Conv2d
 from ablation.models.params import SqueezeNetParams
 
 
@@ -24,7 +25,7 @@ class SqueezeNet(nn.Module):
     def __init__(self, params: SqueezeNetParams) -> None:
         super().__init__()
         self.late = params.downsampling == "late"
-        self.conv1 = nn.Conv2d(3, 48, 3, padding=1, bias=False)
+        self.conv1 = Conv2d(3, 48, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(48)
         self.fire2 = Fire(48, 8, 32)
         self.fire3 = Fire(64, 8, 32)
@@ -62,7 +63,7 @@ class Fire(nn.Module):
         self.squeeze = nn.Conv2d(in_channels, squeeze, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(squeeze)
         self.expand1x1 = nn.Conv2d(squeeze, expand, 1, bias=False)
-        self.expand3x3 = nn.Conv2d(squeeze, expand, 3, padding=1, bias=False)
+        self.expand3x3 = Conv2d(squeeze, expand, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(2 * expand)
 
     def forward(self, x: Tensor) -> Tensor:

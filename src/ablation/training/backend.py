@@ -1,12 +1,14 @@
 """The device of a run and how it computes."""
 
 import os
+import sys
 import time
 import warnings
 from collections.abc import Callable
 
 import torch
 
+from ablation.models.convolution import use_kernels
 from ablation.models.device import choose_device
 from ablation.training.params import TrainParams
 
@@ -22,6 +24,8 @@ def prepare(params: TrainParams) -> torch.device:
     device = choose_device(params.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)  # on which graphs are captured
+        if reason := use_kernels(device):
+            print(f"note: convolutions by cuDNN, up to twice as slow as by Triton ({reason})", file=sys.stderr)
     torch.set_num_threads(1)
     # As use_deterministic_algorithms(..., warn_only=True), which would import the compiler for a second.
     torch.set_deterministic_debug_mode("warn" if params.deterministic else "default")
@@ -37,7 +41,8 @@ def prepare(params: TrainParams) -> torch.device:
 
 def precision(params: TrainParams, device: torch.device) -> str:
     """In which `device` computes: where it has no tf32, that is fp32."""
-    return "fp32" if params.precision == "tf32" and device.type != "cuda" else params.precision
+    has_tf32 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    return "fp32" if params.precision == "tf32" and not has_tf32 else params.precision
 
 
 def epoch_clock(device: torch.device, num_threads: int) -> Callable[[], float]:

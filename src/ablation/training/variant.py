@@ -38,8 +38,8 @@ def train_variant(params: VariantParams, splits: Path, output: Path) -> None:
     splits: folder of {train,val}.safetensors and statistics.json. output: a folder named as the variant; gets weights/,
     metrics/ and timing/, with an entry per seed.
     """
-    code = loaded()
     device = prepare(params)
+    code = loaded()  # what it needs on this device included
     compiler = threading.Thread(target=_import_compiler)
     compiler.start()
     inputs = [splits / name for name in ("train.safetensors", "val.safetensors", "statistics.json")]
