@@ -49,12 +49,19 @@ def environment() -> dict[str, str]:
 
 
 def measure(contenders: list[Contender], rounds: int) -> Results:
-    """Figures of every contender in each of `rounds` rounds. One process works at a time, warm-ups included."""
+    """Figures of every contender in each of `rounds` rounds. One process works at a time.
+
+    So do those that warm up on two cores; on more, half as many as there are cores.
+    """
+    at_a_time = max(1, (os.cpu_count() or 1) // 2)
     with ExitStack() as stack:
         workers: dict[str, list[Worker]] = {}
-        for contender in contenders:
-            started = [_start(stack, contender) for _ in range(contender.processes)]
-            workers[contender.name] = started if all(worker.ready for worker in started) else []
+        for i in range(0, len(contenders), at_a_time):
+            some = contenders[i : i + at_a_time]
+            started = {c.name: [_start(stack, c) for _ in range(c.processes)] for c in some}
+            for name, group in started.items():
+                ready = [worker.ready() for worker in group]
+                workers[name] = group if all(ready) else []
         results: Results = {name: [] for name in workers}
         for _ in range(rounds):
             for name, group in workers.items():
@@ -74,7 +81,10 @@ class Worker:
         self.process = subprocess.Popen(
             self.command, cwd=PROJECT, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        self.ready = self.answer() == "ready"  # else a package is missing
+
+    def ready(self) -> bool:
+        """Whether it has warmed up; else a package is missing."""
+        return self.answer() == "ready"
 
     def ask(self) -> None:
         assert self.process.stdin is not None

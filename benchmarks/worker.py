@@ -227,7 +227,7 @@ def convolution(device: str, num_threads: int) -> Measure:
 def copy(device: str, num_threads: int) -> Measure:
     """Bytes/s read and written by a copy far larger than the caches."""
     torch.set_num_threads(num_threads)
-    source = torch.zeros(2**28, dtype=torch.uint8, device=device)
+    source = torch.randint(256, (2**28,), dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     return lambda: max(2 * source.nbytes / _seconds(lambda: target.copy_(source), source.device) for _ in range(5))
 
