@@ -8,13 +8,14 @@ from ablation.common.errors import run
 
 
 def main() -> None:
-    from ablation.configuration.study import check_devices, equal_settings, resolve, write_configs
+    from ablation.configuration.study import check_devices, check_repository, equal_settings, resolve, write_configs
 
     # git compares times in whole seconds and sizes: an edit by -S within the same second it misses, unless touched.
     with contextlib.suppress(OSError):
         os.utime("params.yaml")
     params, variants = resolve("params.yaml")
     check_devices("params.yaml", params)
+    check_repository()
     write_configs(params, variants, Path("configs"))
     num_runs = sum(len(variant.seeds) for variant in variants.values())
     print(f"{params.data.label}: {len(variants)} variants, {num_runs} runs")

@@ -1,6 +1,7 @@
 """A params.yaml that is no file of settings, and a call that is none, end in one line and status 1."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -70,3 +71,14 @@ def test_process_ends_with_one_line_and_status_1(workspace, content, line):
     command = [sys.executable, PROJECT / "stages" / "configure.py"]
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert (result.returncode, result.stdout, result.stderr) == (1, "", line)
+
+
+def test_a_git_repository_without_a_commit_is_refused(workspace, configure) -> None:
+    """dvclive fails in it with a traceback; without any repository, and with a commit, all is well."""
+    git = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"]
+    assert configure(VALUES) is None
+    shutil.rmtree(workspace / "configs")
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    assert configure(VALUES) == f"error: {workspace}: this git repository has no commit yet; make one first"
+    subprocess.run([*git, "commit", "--quiet", "--allow-empty", "--message", "first"], check=True)
+    assert configure(VALUES) is None

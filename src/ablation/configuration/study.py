@@ -80,6 +80,22 @@ def check_devices(source: str, params: StudyParams) -> None:
                 raise InvalidInput(f"{source}: {path}: {error}") from None
 
 
+def check_repository() -> None:
+    """Raise InvalidInput in a git repository without a commit: dvclive, which looks for it, would fail in training."""
+    from scmrepo.exceptions import SCMError
+    from scmrepo.git import Git
+
+    try:
+        repository = Git(search_parent_directories=True)
+    except SCMError:
+        return  # no git repository
+    try:
+        if repository.no_commits:
+            raise InvalidInput(f"{repository.root_dir}: this git repository has no commit yet; make one first")
+    finally:
+        repository.close()
+
+
 def equal_settings(variants: dict[str, VariantParams]) -> list[list[str]]:
     """Groups of variants that differ in nothing but their name."""
     groups: dict[str, list[str]] = {}
