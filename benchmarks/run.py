@@ -15,7 +15,7 @@ from benchmarks.sections import GROUPS, Report
 from benchmarks.speed import Setting
 
 DOCUMENT = PROJECT / "docs" / "performance.md"
-BEGIN, END = "<!-- measured by make bench -->", "<!-- end of what make bench measured -->"
+BEGIN, END = "<!-- measured by make bench on {} -->", "<!-- end of what make bench measured on {} -->"
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def main() -> None:
     text = "\n\n".join([machine(label, device), f"### Targets\n\n{targets}", *report.sections])
     print(text)
     if not arguments.only:
-        write_text(DOCUMENT, replace_measured(DOCUMENT.read_text(encoding="utf-8"), text))
+        write_text(DOCUMENT, replace_measured(DOCUMENT.read_text(encoding="utf-8"), text, arguments.device))
 
 
 def parse() -> argparse.Namespace:
@@ -60,13 +60,14 @@ def write_random(folder: Path) -> None:
     write_statistics(folder / "statistics.json", Statistics((0.5,) * 3, (0.29,) * 3, classes), counts)
 
 
-def replace_measured(document: str, text: str) -> str:
-    """`document` with `text` between the two marks. Raises ValueError where they are missing."""
-    before, _, rest = document.partition(BEGIN)
-    _, mark, after = rest.partition(END)
+def replace_measured(document: str, text: str, device: str) -> str:
+    """`document` with `text` between the two marks of `device`. Raises ValueError where they are missing."""
+    begin, end = BEGIN.format(device), END.format(device)
+    before, _, rest = document.partition(begin)
+    _, mark, after = rest.partition(end)
     if not mark:
-        raise ValueError(f"{DOCUMENT}: must hold the lines {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
+        raise ValueError(f"{DOCUMENT}: must hold the lines {begin} and {end}")
+    return f"{before}{begin}\n\n{text}\n\n{end}{after}"
 
 
 if __name__ == "__main__":

@@ -49,12 +49,16 @@ def test_profile_names_the_largest_operations_of_either_network(monkeypatch: pyt
     ]
 
 
-def test_only_what_stands_between_the_marks_is_replaced() -> None:
-    document = f"# Title\n\n{BEGIN}\n\nold\n\n{END}\n\nthe rest\n"
-    assert replace_measured(document, "new") == f"# Title\n\n{BEGIN}\n\nnew\n\n{END}\n\nthe rest\n"
-    assert END in (harness.PROJECT / "docs" / "performance.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_only_what_stands_between_the_marks_of_the_device_is_replaced(device: str) -> None:
+    cpu, cuda = ((BEGIN.format(name), END.format(name)) for name in ("cpu", "cuda"))
+    document = f"# Title\n\n{cpu[0]}\n\nold\n\n{cpu[1]}\n\n{cuda[0]}\n\nold\n\n{cuda[1]}\n\nthe rest\n"
+    begin, end = cpu if device == "cpu" else cuda
+    expected = document.replace(f"{begin}\n\nold\n\n{end}", f"{begin}\n\nnew\n\n{end}")
+    assert replace_measured(document, "new", device) == expected
+    assert end in (harness.PROJECT / "docs" / "performance.md").read_text(encoding="utf-8")
     with pytest.raises(ValueError, match=r"docs/performance\.md: must hold the lines"):
-        replace_measured("# Title\n", "new")
+        replace_measured("# Title\n", "new", device)
 
 
 def test_ours_is_started_as_dvc_starts_a_stage() -> None:
