@@ -49,11 +49,11 @@ def environment() -> dict[str, str]:
 
 
 def measure(contenders: list[Contender], rounds: int) -> Results:
-    """Figures of every contender in each of `rounds` rounds. One process works at a time.
+    """Figures of every contender in each of `rounds` rounds, one after the other.
 
-    So do those that warm up on two cores; on more, half as many as there are cores.
+    They start and warm up side by side, half as many at a time as there are cores: on two cores one after the other.
     """
-    at_a_time = max(1, (os.cpu_count() or 1) // 2)
+    at_a_time = max(1, cores() // 2)
     with ExitStack() as stack:
         workers: dict[str, list[Worker]] = {}
         for i in range(0, len(contenders), at_a_time):
@@ -152,6 +152,11 @@ def _version(name: str) -> str:
         return "absent"
 
 
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def machine(label: str, device: str) -> str:
     """Where and when a table was measured."""
     cpu = platform.processor() or platform.machine()
@@ -159,9 +164,8 @@ def machine(label: str, device: str) -> str:
     if info.is_file():
         lines = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
         cpu = lines[0] if lines else cpu
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     versions = ", ".join(f"{name} {_version(name)}" for name in ("torch", "torchvision", "dvc"))
     return (
-        f"{cpu}, {cores} cores; {platform.system()} {platform.release()}; device {device}; "
+        f"{cpu}, {cores()} cores; {platform.system()} {platform.release()}; device {device}; "
         f"Python {platform.python_version()}, {versions}; data: {label}; {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
     )

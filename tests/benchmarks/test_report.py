@@ -67,7 +67,9 @@ def test_ours_is_started_as_dvc_starts_a_stage() -> None:
     assert {"PYTHONPATH=src", "MALLOC_TOP_PAD_=268435456"} <= set(command)
 
 
-def test_workers_answer_round_by_round_and_side_by_side() -> None:
+@pytest.mark.parametrize("cores", [2, 8])  # started one by one, together
+def test_workers_answer_round_by_round_and_side_by_side(cores: int, monkeypatch) -> None:
+    monkeypatch.setattr(harness, "cores", lambda: cores)
     flop = {"variant": "simple_nn_aug"}
     results = harness.measure([Contender("one", "flop", flop), Contender("two", "flop", flop, processes=2)], 2)
     # Multiply-adds of the layers by hand, times 2 FLOP, times 3 for forward and two backward passes but conv1's input.

@@ -64,10 +64,11 @@ def test_warm_up_that_fails_half_way_leaves_no_trace(variant_params, train_split
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("variant", ["simple_nn_bn", "adam", "dropout", "resnet20", "speedrun"])
+@pytest.mark.parametrize("precision", ["fp32", "tf32"])  # the latter with kernels of our own
 def test_captured_steps_equal_eager_ones(
-    variant, variant_params, train_split, val_split, normalization, capsys
+    precision, variant, variant_params, train_split, val_split, normalization, capsys
 ) -> None:
-    params = variant_params(variant, device="cuda", precision="fp32")
+    params = variant_params(variant, device="cuda", precision=precision)
     device = prepare(params)
     data = load_data(train_split, val_split, normalization, params, device)
     plans = plan_of(params, 1, 100).to(device).split(16, dim=1)  # the last one is smaller

@@ -158,9 +158,3 @@ def test_a_file_that_goes_while_its_age_is_asked_for_keeps_its_folder(tmp_path: 
     (tmp_path / "busy/epoch-000001.pt.tmp").symlink_to("nowhere")
     checkpoint.prune(tmp_path)
     assert (tmp_path / "busy").exists()
-
-
-def test_key_depends_on_the_version_of_torch(monkeypatch) -> None:
-    key = checkpoint.key({"lr": 0.1}, [])
-    monkeypatch.setattr(torch, "__version__", "another")
-    assert checkpoint.key({"lr": 0.1}, []) != key

@@ -19,8 +19,7 @@ from ablation.common.settings import read_yaml
 from ablation.data.splits import Normalization, read_split, write_split
 from ablation.models.device import choose_device
 from ablation.models.weights import load_weights
-from ablation.training import checkpoint, loop, variant
-from ablation.training.backend import precision
+from ablation.training import backend, checkpoint, loop, variant
 from ablation.training.batches import load_data
 from ablation.training.cost import activation_bytes, multiply_adds
 from ablation.training.loop import new_run, train_epochs
@@ -69,11 +68,24 @@ def test_it_leaves_facts_gradients_weights_and_the_last_checkpoint(params: Varia
     assert checkpoints(project) == ["epoch-000002.pt"]
 
 
-@pytest.mark.parametrize(("capability", "expected"), [((9, 0), "tf32"), ((8, 0), "tf32"), ((7, 5), "fp32")])
-def test_tf32_is_recorded_where_a_gpu_has_it(capability, expected, variant_params, monkeypatch) -> None:
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    assert precision(variant_params(), torch.device("cuda:0")) == expected
-    assert precision(variant_params(precision="fp32"), torch.device("cuda:0")) == "fp32"
+def test_a_checkpoint_of_other_versions_is_not_taken(params: VariantParams, project: Path, monkeypatch) -> None:
+    train(params, project)
+    monkeypatch.setattr(torch, "__version__", "99.0.0")
+    train(params, project)
+    monkeypatch.setattr(backend, "_triton", "3.0")  # its kernels have trained
+    train(params, project)
+    assert len(list((project / ".dvc/tmp/checkpoints").iterdir())) == 3
+    facts = json.loads((project / "runs/test/metrics/seed-0/run.json").read_text())
+    assert facts["versions"]["torch"] == "99.0.0" and facts["versions"]["triton"] == "3.0"
+
+
+def test_the_key_knows_the_code_that_a_device_needs(params: VariantParams, project: Path, monkeypatch) -> None:
+    """Preparing a GPU loads the kernels."""
+    order = []
+    monkeypatch.setattr(variant, "prepare", lambda params: order.append("prepare") or torch.device("cpu"))
+    monkeypatch.setattr(variant, "loaded", lambda: order.append("loaded") or [])
+    train(params, project)
+    assert order == ["prepare", "loaded"]
 
 
 @pytest.mark.parametrize("name", read_yaml(PROJECT / "params.yaml")["study"])

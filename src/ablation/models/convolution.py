@@ -1,56 +1,53 @@
-"""Convolutions of few channels, which are slow in PyTorch's own kernels: on a GPU and, the first one, on a CPU."""
+"""Convolutions of few channels, for which the kernels of PyTorch's libraries are slow: on a GPU and on a CPU."""
 
-import importlib.util
-from types import ModuleType
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-MAX_CHANNELS = 64  # of the images; with more, cuDNN is as fast
-_kernels: ModuleType | None = None
+MAX_CHANNELS = 64  # of the input; with 64 of both, cuDNN is about as fast
+_kernel: Callable[[Tensor, Tensor, int, int], Tensor] | None = None
 
 
-def use_kernels(device: torch.device) -> str | None:
-    """From now on `Conv2d` trains with ablation.models.kernels, where `device`, a GPU, can. Else returns why it cannot.
+def train_with(kernel: Callable[[Tensor, Tensor, int, int], Tensor] | None) -> None:
+    """From now on `Conv2d` trains on a GPU with `kernel(input, weight, stride, padding)`; None: with cuDNN, as before.
 
-    They round products as tensor cores do, which came with compute capability 8.0 for the types that training has.
+    kernel: takes float32, whose factors it may cut to tf32, and bfloat16.
     """
-    global _kernels
-    _kernels = None
-    if torch.cuda.get_device_capability(device) < (8, 0):
-        return None  # there is nothing to miss: cuDNN has no tensor cores for tf32 either
-    if importlib.util.find_spec("triton") is None:
-        return "Triton is not installed"
-    from ablation.models import kernels
-
-    _kernels = kernels
-    return None
+    global _kernel
+    _kernel = kernel
 
 
 class Conv2d(nn.Conv2d):
-    """nn.Conv2d for few channels, with square filters: trains on a GPU with kernels made for that.
+    """nn.Conv2d for few channels, with square filters: in training on a GPU with a kernel for that (`train_with`).
 
-    In float32 with exact products and without gradients it is cuDNN's.
+    Where factors must not be cut to tf32 it is cuDNN's; so it is without gradients, since an evaluation has no kernel.
     """
 
-    def forward(self, images: Tensor) -> Tensor:
-        if _kernels is None or not images.is_cuda or not torch.is_grad_enabled() or not self.suits_kernels(images):
-            return super().forward(images)
+    def __init__(
+        self, in_channels: int, out_channels: int, size: int, stride: int = 1, padding: int = 0, bias: bool = True
+    ) -> None:
+        super().__init__(in_channels, out_channels, size, stride, padding, bias=bias)
+        self.settings = stride, padding
+
+    def forward(self, input: Tensor) -> Tensor:
+        if _kernel is None or not input.is_cuda or not torch.is_grad_enabled() or not self.suits_kernel(input):
+            return super().forward(input)
         weight, bias = self.weight, self.bias
         if torch.is_autocast_enabled("cuda"):
             dtype = torch.get_autocast_dtype("cuda")
-            images, weight = images.to(dtype), weight.to(dtype)
+            input, weight = input.to(dtype), weight.to(dtype)
         elif not torch.backends.cudnn.allow_tf32:
-            return super().forward(images)
-        assert isinstance(self.padding[0], int)
-        maps: Tensor = _kernels.convolution(images, weight, self.stride[0], self.padding[0])
-        return maps if bias is None else maps + bias.to(maps.dtype)[:, None, None]
+            return super().forward(input)
+        output = _kernel(input, weight, *self.settings)
+        return output if bias is None else output + bias.to(output.dtype)[:, None, None]
 
-    def suits_kernels(self, images: Tensor) -> bool:
-        """Few channels, and no more pixels than they can count in 32 bits."""
-        n, channels, height, width = images.shape
-        largest = n * height * width * max(channels, self.out_channels)  # no padding here makes a map larger
+    def suits_kernel(self, input: Tensor) -> bool:
+        """Few channels, and no more elements than 32 bits can count."""
+        n, channels, height, width = input.shape
+        padding = 2 * self.settings[1]
+        largest = n * (height + padding) * (width + padding) * max(channels, self.out_channels)
         return channels <= MAX_CHANNELS and largest < 2**31
 
 

@@ -1,6 +1,7 @@
 """The device of a run and how it computes."""
 
 import os
+import platform
 import sys
 import time
 import warnings
@@ -8,9 +9,11 @@ from collections.abc import Callable
 
 import torch
 
-from ablation.models.convolution import use_kernels
+from ablation.models import convolution
 from ablation.models.device import choose_device
 from ablation.training.params import TrainParams
+
+_triton: str | None = None  # its version, where networks train with its kernels
 
 
 def prepare(params: TrainParams) -> torch.device:
@@ -24,8 +27,7 @@ def prepare(params: TrainParams) -> torch.device:
     device = choose_device(params.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)  # on which graphs are captured
-        if reason := use_kernels(device):
-            print(f"note: convolutions by cuDNN, up to twice as slow as by Triton ({reason})", file=sys.stderr)
+        use_kernels(device)
     torch.set_num_threads(1)
     # As use_deterministic_algorithms(..., warn_only=True), which would import the compiler for a second.
     torch.set_deterministic_debug_mode("warn" if params.deterministic else "default")
@@ -39,10 +41,44 @@ def prepare(params: TrainParams) -> torch.device:
     return device
 
 
+def use_kernels(device: torch.device) -> None:
+    """Let networks train on this GPU with ablation.training.kernels, or with cuDNN where it has no tf32.
+
+    With cuDNN, and a note, also where they fail: without Triton, without the C compiler that it asks for, on a GPU that
+    it does not know.
+    """
+    global _triton
+    _triton = None
+    convolution.train_with(None)
+    if not has_tf32(device):
+        return
+    try:
+        from ablation.training import kernels
+
+        kernels.conv2d(torch.zeros(1, 16, 4, 4, device=device), torch.zeros(16, 16, 3, 3, device=device), 1, 1)
+        torch.cuda.synchronize(device)
+    except Exception as error:
+        reason = (str(error) or repr(error)).splitlines()[0]
+        print(f"note: convolutions by cuDNN, training is up to twice as slow ({reason})", file=sys.stderr)
+        return
+    _triton = kernels.VERSION
+    convolution.train_with(kernels.conv2d)
+
+
+def has_tf32(device: torch.device) -> bool:
+    """NVIDIA's GPUs since compute capability 8.0."""
+    return device.type == "cuda" and not torch.version.hip and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
 def precision(params: TrainParams, device: torch.device) -> str:
     """In which `device` computes: where it has no tf32, that is fp32."""
-    has_tf32 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-    return "fp32" if params.precision == "tf32" and not has_tf32 else params.precision
+    return "fp32" if params.precision == "tf32" and not has_tf32(device) else params.precision
+
+
+def versions() -> dict[str, str]:
+    """Of what has computed, as far as bits may depend on it."""
+    used = {"python": platform.python_version(), "torch": torch.__version__}
+    return used | {"triton": _triton} if _triton else used
 
 
 def epoch_clock(device: torch.device, num_threads: int) -> Callable[[], float]:

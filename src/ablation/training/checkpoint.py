@@ -31,8 +31,8 @@ def root() -> Path:
 
 
 def key(settings: dict[str, Any], files: list[Path]) -> str:
-    """A run's identity: its settings, the bytes of `files` (code and data) and the version of torch."""
-    digest = hashlib.blake2b(repr((sorted(settings.items()), torch.__version__)).encode(), digest_size=16)
+    """A run's identity: its settings, with the versions of what computes, and the bytes of `files` (code and data)."""
+    digest = hashlib.blake2b(repr(sorted(settings.items())).encode(), digest_size=16)
     for path in files:
         # Whole files: hashing them leaves the GIL to the imports beside it.
         digest.update(hashlib.blake2b(path.read_bytes()).digest())

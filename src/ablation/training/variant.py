@@ -4,7 +4,6 @@ import functools
 import gc
 import importlib
 import math
-import platform
 import threading
 import time
 from collections import deque
@@ -19,7 +18,7 @@ from ablation.data.splits import Normalization, read_split, read_statistics
 from ablation.models.device import gpu_memory
 from ablation.models.weights import save_weights
 from ablation.training import checkpoint
-from ablation.training.backend import describe, epoch_clock, precision, prepare
+from ablation.training.backend import describe, epoch_clock, precision, prepare, versions
 from ablation.training.batches import Data, load_data
 from ablation.training.cost import activation_bytes, multiply_adds
 from ablation.training.curves import Curves
@@ -45,7 +44,7 @@ def train_variant(params: VariantParams, splits: Path, output: Path) -> None:
     inputs = [splits / name for name in ("train.safetensors", "val.safetensors", "statistics.json")]
     # What is excluded does not affect a seed's result.
     settings = params.model_dump(exclude={"seeds", "device", "checkpoint_every_epochs"})
-    identity = checkpoint.key({**settings, "on": describe(device)}, [*code, *inputs])
+    identity = checkpoint.key({**settings, "on": describe(device), **versions()}, [*code, *inputs])
     with checkpoint.claimed(checkpoint.root() / identity) as folder:
         train, val = read_split(inputs[0]), read_split(inputs[1])
         normalization = Normalization.of(read_statistics(inputs[2]), train.images.shape[-1])
@@ -133,7 +132,7 @@ def _facts(params: VariantParams, run: Run, device: torch.device) -> dict[str, o
         "device": describe(device),
         "precision": precision(params, device),
         "num_threads": params.num_threads,
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "versions": versions(),
     }
 
 

@@ -1,0 +1,222 @@
+"""Convolutions by Triton. Its interpreter runs them on a CPU, in float32 alone: it multiplies bfloat16 wrongly."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ablation.models import convolution
+from ablation.models.convolution import Conv2d
+from ablation.training import backend
+from ablation.training.backend import precision, prepare, use_kernels, versions
+
+PROJECT = Path(__file__).parents[2]
+SHAPES = {  # of the networks, and an odd one: channels, height, width, filters, their size, stride, padding
+    "simple_nn.conv1": (3, 32, 32, 8, 5, 1, 0),
+    "simple_nn.conv2": (8, 14, 14, 16, 3, 1, 0),
+    "resnet20.stage1": (16, 32, 32, 16, 3, 1, 1),
+    "resnet20.stage2": (16, 32, 32, 32, 3, 2, 1),
+    "resnet20.stage3": (64, 8, 8, 64, 3, 1, 1),
+    "squeezenet.fire6": (24, 16, 16, 96, 3, 1, 1),
+    "pointwise": (48, 8, 8, 24, 1, 1, 0),
+    "odd": (3, 9, 14, 5, 3, 2, 1),
+}
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+CPU, GPU = torch.device("cpu"), torch.device("cuda:0")
+
+
+def inputs(shape: str, num_images: int, device: str, dtype: torch.dtype) -> list[Tensor]:
+    """Input, weight and gradient in the output, none of them in the channels-last format."""
+    channels, height, width, filters, size, stride, padding = SHAPES[shape]
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(num_images, channels, height, width), (filters, channels, size, size)]
+    shapes.append(F.conv2d(*(torch.empty(s, device="meta") for s in shapes), stride=stride, padding=padding).shape)
+    return [torch.randn(s, generator=generator).to(device, dtype) for s in shapes]
+
+
+def computed(shape: str, num_images: int, device: str, dtype: torch.dtype, channels_last: bool) -> list[Tensor]:
+    """The kernels' output and gradients in input and weight."""
+    from ablation.training import kernels
+
+    tensors = inputs(shape, num_images, device, dtype)
+    if channels_last:
+        tensors = [t.to(memory_format=torch.channels_last) for t in tensors]
+    input, weight, grad_output = tensors
+    input.requires_grad_(), weight.requires_grad_()
+    output = kernels.conv2d(input, weight, *SHAPES[shape][5:])
+    assert output.dtype == dtype and output.is_contiguous(memory_format=torch.channels_last)
+    return [output, *torch.autograd.grad(output, (input, weight), grad_output)]
+
+
+def relative_errors(shape: str, num_images: int, device: str, dtype: torch.dtype, channels_last: bool) -> list[float]:
+    """Of `computed`, against PyTorch in double precision."""
+    actual = computed(shape, num_images, device, dtype, channels_last)
+    input, weight, grad_output = (t.double() for t in inputs(shape, num_images, device, dtype))
+    input.requires_grad_(), weight.requires_grad_()
+    output = F.conv2d(input, weight, stride=SHAPES[shape][5], padding=SHAPES[shape][6])
+    expected = [output, *torch.autograd.grad(output, (input, weight), grad_output)]
+    return [((a.double() - e).norm() / e.norm()).item() for a, e in zip(actual, expected, strict=True)]
+
+
+def in_the_interpreter(code: str) -> str:
+    """What `code` prints in a process of its own: Triton decides for its interpreter when it is imported."""
+    pytest.importorskip("triton", minversion="3.7", reason="an older interpreter fails with NumPy 2.4")
+    environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": f"{PROJECT / 'src'}{os.pathsep}{PROJECT}"}
+    command = [sys.executable, "-c", f"import json, torch\nfrom tests.training.test_kernels import *\n{code}"]
+    return subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.parametrize("num_programs", [528, 4])  # few: each takes several blocks of pixels
+def test_in_the_interpreter_the_kernels_are_a_convolution_and_its_gradients(num_programs, channels_last) -> None:
+    out = in_the_interpreter(
+        f"from ablation.training import kernels; kernels.NUM_PROGRAMS = {num_programs}\n"
+        f"print(json.dumps({{s: relative_errors(s, 3, 'cpu', torch.float32, {channels_last}) for s in SHAPES}}))"
+    )
+    errors = json.loads(out)
+    assert errors.keys() == SHAPES.keys()
+    assert max(max(of_shape) for of_shape in errors.values()) < 1e-5
+
+
+def test_the_compiler_is_told_the_truth_about_them() -> None:
+    """Shapes, memory format and gradients, as torch.library.opcheck compares them with what the kernels return."""
+    out = in_the_interpreter(
+        "from ablation.training import kernels as k\n"
+        "check = torch.library.opcheck\n"
+        "for shape in ('resnet20.stage2', 'odd', 'simple_nn.conv2'):\n"
+        "    input, weight, grad = inputs(shape, 2, 'cpu', torch.float32)\n"
+        "    size, stride, padding = SHAPES[shape][4:]\n"
+        "    check(k.conv2d, (input.requires_grad_(), weight.requires_grad_(), stride, padding))\n"
+        "    check(k.weight_gradient, (input.detach(), grad, size, stride, padding))\n"
+        "    stride == 1 and check(k.input_gradient, (grad, weight.detach(), padding))\n"
+        "print('checked')"
+    )
+    assert out == "checked\n"
+
+
+@pytest.mark.cuda
+@needs_gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("num_images", "channels_last"), [(128, True), (72, True), (73, False)])
+def test_on_a_gpu_they_are_as_exact_as_tensor_cores_and_repeat_their_bits(
+    num_images, channels_last, shape, dtype
+) -> None:
+    bound = 2e-3 if dtype == torch.float32 else 6e-3
+    assert all(0 < error < bound for error in relative_errors(shape, num_images, "cuda", dtype, channels_last))
+    runs = [computed(shape, num_images, "cuda", dtype, channels_last) for _ in range(2)]
+    assert all(torch.equal(*pair) for pair in zip(*runs, strict=True))
+
+
+@pytest.fixture
+def settings_restored(monkeypatch) -> None:
+    """What `use_kernels` leaves in place ends with the test."""
+    monkeypatch.setattr(convolution, "_kernel", None)
+    monkeypatch.setattr(backend, "_triton", None)
+
+
+@pytest.mark.cuda
+@needs_gpu
+@pytest.mark.parametrize(
+    ("tf32", "gradients", "autocast", "taken"),
+    [(True, True, False, True), (False, True, True, True), (False, True, False, False), (True, False, False, False)],
+)
+def test_a_layer_takes_them_in_training_and_where_its_factors_may_be_cut(
+    tf32, gradients, autocast, taken, settings_restored, monkeypatch
+) -> None:
+    use_kernels(GPU)
+    calls, kernel = [], convolution._kernel
+    convolution.train_with(lambda *arguments: (calls.append(1), kernel(*arguments))[1])
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", tf32)
+    torch.manual_seed(0)
+    layer = Conv2d(16, 32, 3, padding=1).to(GPU, memory_format=torch.channels_last)
+    input = torch.randn(64, 16, 16, 16, device=GPU).to(memory_format=torch.channels_last)
+    with torch.set_grad_enabled(gradients), torch.autocast("cuda", torch.bfloat16, enabled=autocast):
+        output = layer(input)
+    assert len(calls) == taken
+    assert output.dtype == (torch.bfloat16 if autocast else torch.float32)
+    exact = nn.Conv2d(16, 32, 3, padding=1).to(GPU, torch.double)
+    exact.load_state_dict(layer.state_dict())
+    expected = exact(input.double())
+    torch.testing.assert_close(output.double(), expected, rtol=2e-2, atol=2e-2)
+    if gradients:
+        output.float().square().mean().backward()
+        expected.square().mean().backward()
+        for ours, theirs in zip(layer.parameters(), exact.parameters(), strict=True):
+            assert ours.grad.dtype == torch.float32
+            assert (ours.grad - theirs.grad).norm() < 2e-2 * theirs.grad.norm()
+
+
+@pytest.fixture
+def able(settings_restored, monkeypatch) -> None:
+    """A CPU that passes for a GPU with tf32."""
+    monkeypatch.setattr(backend, "has_tf32", lambda device: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+
+
+def test_a_gpu_trains_with_them_and_records_tritons_version(able, monkeypatch, capsys) -> None:
+    kernels = pytest.importorskip("ablation.training.kernels")
+    monkeypatch.setattr(kernels, "conv2d", lambda *arguments: None)
+    use_kernels(CPU)
+    assert convolution._kernel is kernels.conv2d
+    assert versions()["triton"] == kernels.VERSION
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("Failed to find C compiler.\nPlease"), ImportError("no triton"), ValueError()]
+)
+def test_where_they_fail_cudnn_takes_over_with_a_note(error, able, monkeypatch, capsys) -> None:
+    kernels = pytest.importorskip("ablation.training.kernels")
+
+    def fails(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(kernels, "conv2d", fails)
+    use_kernels(CPU)
+    assert convolution._kernel is None and "triton" not in versions()
+    reason = (str(error) or repr(error)).splitlines()[0]
+    assert capsys.readouterr().err == f"note: convolutions by cuDNN, training is up to twice as slow ({reason})\n"
+
+
+def test_a_device_without_tf32_has_nothing_to_gain(settings_restored, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(backend, "_triton", "of the device before")
+    use_kernels(CPU)
+    assert convolution._kernel is None and "triton" not in versions()
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("capability", "hip", "expected"),
+    [((9, 0), None, "tf32"), ((8, 0), None, "tf32"), ((7, 5), None, "fp32"), ((11, 0), "7.0", "fp32")],
+)
+def test_tf32_is_recorded_where_a_gpu_has_it(capability, hip, expected, variant_params, monkeypatch) -> None:
+    """AMD's GPUs, with a version of HIP, count their capability otherwise."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.version, "hip", hip)
+    assert precision(variant_params(), torch.device("cuda:0")) == expected
+    assert precision(variant_params(precision="fp32"), torch.device("cuda:0")) == "fp32"
+
+
+def test_preparing_a_gpu_chooses_them(variant_params, monkeypatch) -> None:
+    gpu, chosen = torch.device("cuda:0"), []
+    monkeypatch.setattr(backend, "choose_device", lambda name: gpu)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr(backend, "precision", lambda params, device: "fp32")
+    monkeypatch.setattr(backend, "use_kernels", chosen.append)
+    assert prepare(variant_params(device="cuda")) == gpu
+    assert chosen == [gpu]
+
+
+@pytest.mark.parametrize(
+    ("num_images", "channels", "suits"), [(128, 64, True), (128, 65, False), (58_000, 16, True), (59_000, 16, False)]
+)
+def test_they_suit_few_channels_and_elements(num_images: int, channels: int, suits: bool) -> None:
+    input = torch.empty(num_images, channels, 32, 32, device="meta")
+    assert Conv2d(channels, 32, 3, padding=1).suits_kernel(input) == suits
