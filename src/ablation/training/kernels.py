@@ -177,13 +177,19 @@ def conv2d(input: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
 
 @torch.library.custom_op("ablation::conv2d_input_gradient", mutates_args=())
 def input_gradient(grad_output: Tensor, weight: Tensor, padding: int) -> Tensor:
-    """The gradient in the input of a `conv2d` of stride 1: a convolution as well."""
+    """The gradient in the input, [N, C, H, W], of a `conv2d` of stride 1, itself a convolution.
+
+    grad_output: [N, K, H', W']; weight: [K, C, S, S]; padding: pixels, that of the `conv2d`.
+    """
     return _convolved(grad_output, weight, weight.shape[1], 1, weight.shape[3] - 1 - padding, transposed=True)
 
 
 @torch.library.custom_op("ablation::conv2d_weight_gradient", mutates_args=())
 def weight_gradient(input: Tensor, grad_output: Tensor, size: int, stride: int, padding: int) -> Tensor:
-    """The gradient in the weight of a `conv2d` with filters of `size`, in the type of the input."""
+    """The gradient in the weight, [K, C, S, S], of a `conv2d`, in the type of the input.
+
+    input: [N, C, H, W]; grad_output: [N, K, H', W']; size: S; stride, padding: pixels.
+    """
     input, grad_output = (t.contiguous(memory_format=torch.channels_last) for t in (input, grad_output))
     channels, out_channels = input.shape[1], grad_output.shape[1]
     num_pixels = grad_output.numel() // out_channels
