@@ -3,8 +3,9 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from ablation.models.convolution import UnpaddedConv2d
 from ablation.models.params import SimpleNNParams
 from ablation.models.simple_nn import SimpleNN
 
@@ -68,23 +69,14 @@ def test_values_and_gradients_equal_the_textbook_order(batch_norm: bool, activat
             assert torch.equal(ours, expected)
 
 
-def test_first_convolution_of_two_columns_at_a_time_is_that_of_one() -> None:
-    conv, x = simple_nn().conv1.double(), images(64).double()
-    results = []
-    for maps in (conv(x), F.conv2d(x, conv.weight, conv.bias)):
-        weights = torch.randn(maps.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-        results.append([maps, *torch.autograd.grad((maps * weights).sum(), list(conv.parameters()))])
-    for ours, expected in zip(*results, strict=True):
-        torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-9)
-
-
-@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
-def test_its_map_is_channels_last(memory_format: torch.memory_format) -> None:
-    conv = simple_nn().conv1.to(memory_format=memory_format)  # type: ignore[call-overload]
-    x = images(64).contiguous(memory_format=memory_format)
-    maps = conv(x)
-    assert maps.is_contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(maps, F.conv2d(x, conv.weight, conv.bias), rtol=1e-5, atol=1e-6)
+def block(activation: str, x: Tensor) -> Tensor:
+    """What follows a convolution, here one that leaves [N, C, H, W] as it is."""
+    channels = x.shape[1]
+    conv = UnpaddedConv2d(channels, channels, 1)
+    with torch.no_grad():
+        conv.weight.copy_(torch.eye(channels)[:, :, None, None])
+        conv.bias.zero_()
+    return simple_nn(activation=activation)._block(x, conv, nn.Identity())
 
 
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu", "swish"])
@@ -94,7 +86,7 @@ def test_ties_and_windows_without_a_positive_value(activation: str) -> None:
     x = values[torch.randint(len(values), (8, 4, 8, 8), generator=torch.Generator().manual_seed(2))]
     f = {"relu": F.relu, "leaky_relu": F.leaky_relu, "swish": F.silu}[activation]
     ours, expected = x.clone().requires_grad_(), x.clone().requires_grad_()
-    a, b = simple_nn(activation=activation)._activate_and_pool(ours), F.max_pool2d(f(expected), 2)
+    a, b = block(activation, ours), F.max_pool2d(f(expected), 2)
     assert torch.equal(a, b)
     weights = torch.randn(a.shape, generator=torch.Generator().manual_seed(3))
     (a * weights).sum().backward()
@@ -105,7 +97,7 @@ def test_ties_and_windows_without_a_positive_value(activation: str) -> None:
 
 def test_swish_is_not_pooled_first() -> None:
     window = torch.tensor([[[[-1.0, -5.0], [-2.0, -3.0]]]])  # swish(-5) is the largest of the four
-    pooled = simple_nn(activation="swish")._activate_and_pool(window)
+    pooled = block("swish", window)
     assert pooled.item() == pytest.approx(-5 / (1 + math.exp(5)))
 
 

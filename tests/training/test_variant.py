@@ -19,7 +19,8 @@ from ablation.common.settings import read_yaml
 from ablation.data.splits import Normalization, read_split, write_split
 from ablation.models.device import choose_device
 from ablation.models.weights import load_weights
-from ablation.training import backend, checkpoint, loop, variant
+from ablation.training import checkpoint, loop, variant
+from ablation.training.backend import versions
 from ablation.training.batches import load_data
 from ablation.training.cost import activation_bytes, multiply_adds
 from ablation.training.loop import new_run, train_epochs
@@ -72,11 +73,11 @@ def test_a_checkpoint_of_other_versions_is_not_taken(params: VariantParams, proj
     train(params, project)
     monkeypatch.setattr(torch, "__version__", "99.0.0")
     train(params, project)
-    monkeypatch.setattr(backend, "_triton", "3.0")  # its kernels have trained
+    monkeypatch.setattr(variant, "versions", lambda: {**versions(), "gcc": "3.0"})
     train(params, project)
     assert len(list((project / ".dvc/tmp/checkpoints").iterdir())) == 3
     facts = json.loads((project / "runs/test/metrics/seed-0/run.json").read_text())
-    assert facts["versions"]["torch"] == "99.0.0" and facts["versions"]["triton"] == "3.0"
+    assert facts["versions"]["torch"] == "99.0.0" and facts["versions"]["gcc"] == "3.0"
 
 
 def test_the_key_knows_the_code_that_a_device_needs(params: VariantParams, project: Path, monkeypatch) -> None:

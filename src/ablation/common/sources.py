@@ -11,12 +11,18 @@ def loaded() -> list[Path]:
     """The files that this process has loaded from the project: the script and its import closure."""
     names = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
     modules = {path for path in (Path(name).resolve() for name in names if name) if path.is_relative_to(ROOT)}
-    return sorted(modules | _script())
+    compiled = {path for path in (module.with_suffix(".c") for module in modules) if path.is_file()}
+    return sorted(modules | compiled | _script())
 
 
 def digests() -> dict[Path, str]:
     """The files that it may load -> their SHA-256 on disk now."""
-    files = (path for path in ROOT.rglob("*.py") if path.is_file())  # not a link that an editor leaves as its lock
+    files = (
+        path
+        for pattern in ("*.py", "*.c")
+        for path in ROOT.rglob(pattern)
+        if path.is_file()  # not a link that an editor leaves as its lock
+    )
     return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in [*_script(), *files]}
 
 

@@ -1,22 +1,38 @@
 """Convolutions of few channels, for which the kernels of PyTorch's libraries are slow: on a GPU and on a CPU."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 MAX_CHANNELS = 64  # of the input; with 64 of both, cuDNN is about as fast
-_kernel: Callable[[Tensor, Tensor, int, int], Tensor] | None = None
+GpuKernel = Callable[[Tensor, Tensor, int, int], Tensor]
+CpuKernel = Callable[[Tensor, Tensor, Tensor, float | None], Tensor]
+_gpu_kernel: GpuKernel | None = None
+_cpu_kernel: CpuKernel | None = None
 
 
-def train_with(kernel: Callable[[Tensor, Tensor, int, int], Tensor] | None) -> None:
-    """From now on `Conv2d` trains on a GPU with `kernel(input, weight, stride, padding)`; None: with cuDNN, as before.
+def train_with(*, gpu: GpuKernel | None = None, cpu: CpuKernel | None = None) -> None:
+    """From now on networks train with these kernels; None: with PyTorch's, as before.
 
-    kernel: takes float32, whose factors it may cut to tf32, and bfloat16.
+    gpu: a `Conv2d` of input, weight, stride and padding, in float32, whose factors it may cut to tf32, or in bfloat16.
+    cpu: an `UnpaddedConv2d` of input, weight and bias, in float32, `pooled` with a slope, with None as it is.
     """
-    global _kernel
-    _kernel = kernel
+    global _gpu_kernel, _cpu_kernel
+    _gpu_kernel, _cpu_kernel = gpu, cpu
+
+
+@contextmanager
+def without_kernels() -> Iterator[None]:
+    """In this block networks compute with PyTorch's kernels."""
+    gpu, cpu = _gpu_kernel, _cpu_kernel
+    train_with()
+    try:
+        yield
+    finally:
+        train_with(gpu=gpu, cpu=cpu)
 
 
 class Conv2d(nn.Conv2d):
@@ -32,7 +48,7 @@ class Conv2d(nn.Conv2d):
         self.settings = stride, padding
 
     def forward(self, input: Tensor) -> Tensor:
-        if _kernel is None or not input.is_cuda or not torch.is_grad_enabled() or not self.suits_kernel(input):
+        if _gpu_kernel is None or not input.is_cuda or not torch.is_grad_enabled() or not self.suits_kernel(input):
             return super().forward(input)
         weight, bias = self.weight, self.bias
         if torch.is_autocast_enabled("cuda"):
@@ -40,7 +56,7 @@ class Conv2d(nn.Conv2d):
             input, weight = input.to(dtype), weight.to(dtype)
         elif not torch.backends.cudnn.allow_tf32:
             return super().forward(input)
-        output = _kernel(input, weight, *self.settings)
+        output = _gpu_kernel(input, weight, *self.settings)
         return output if bias is None else output + bias.to(output.dtype)[:, None, None]
 
     def suits_kernel(self, input: Tensor) -> bool:
@@ -51,20 +67,36 @@ class Conv2d(nn.Conv2d):
         return channels <= MAX_CHANNELS and largest < 2**31
 
 
-class PairedConv2d(Conv2d):
-    """Of stride 1 without padding, for few output channels, on a CPU: two columns of the map at a time.
+class UnpaddedConv2d(Conv2d):
+    """Of stride 1, with a bias, trained on a CPU too with a kernel for few channels, in float32 and uncompiled."""
 
-    The filters, once padded with zeros on the right and once on the left, move in steps of two columns. That fills
-    vector registers which so few channels leave half empty: for SimpleNN's first layer forward and backward take two
-    thirds of the time. In the channels-last format the result is the map as it should be.
-    """
+    def __init__(self, in_channels: int, out_channels: int, size: int) -> None:
+        super().__init__(in_channels, out_channels, size)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Images float [N, C, H, W], whose map is an even number of columns wide -> that map."""
-        if images.device.type != "cpu":
-            return super().forward(images)
-        assert self.bias is not None and (images.shape[-1] - self.kernel_size[1]) % 2 == 1
-        filters = torch.cat([F.pad(self.weight, (0, 1)), F.pad(self.weight, (1, 0))])
-        pairs = F.conv2d(images, filters, self.bias.repeat(2), stride=(1, 2))  # [N, 2 * channels, H', W' / 2]
-        n, c, h, w = pairs.shape
-        return pairs.permute(0, 2, 3, 1).reshape(n, h, 2 * w, c // 2).permute(0, 3, 1, 2)
+    def forward(self, input: Tensor) -> Tensor:
+        """Images float [N, C, H, W] -> their map [N, K, H', W']."""
+        return self._by_cpu_kernel(input, None) if self._has_cpu_kernel(input) else super().forward(input)
+
+    def pooled(self, input: Tensor, slope: float) -> Tensor:
+        """Images -> a leaky ReLU, `slope` for negative values, of the map's maxima over 2x2, [N, K, H' / 2, W' / 2].
+
+        Monotone, it commutes with the maximum, in value and gradient, and has a quarter of the elements to pass.
+        """
+        if self._has_cpu_kernel(input):
+            return self._by_cpu_kernel(input, slope)
+        maxima = F.max_pool2d(self(input), 2)
+        return F.leaky_relu(maxima, slope) if slope else F.relu(maxima)
+
+    def _has_cpu_kernel(self, input: Tensor) -> bool:
+        return (
+            _cpu_kernel is not None
+            and input.device.type == "cpu"
+            and input.dtype == torch.float32
+            and torch.is_grad_enabled()
+            and not torch.is_autocast_enabled("cpu")
+            and not torch.compiler.is_compiling()
+        )
+
+    def _by_cpu_kernel(self, input: Tensor, slope: float | None) -> Tensor:
+        assert _cpu_kernel is not None and self.bias is not None
+        return _cpu_kernel(input, self.weight, self.bias, slope)

@@ -5,14 +5,15 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ablation.models.convolution import Conv2d, PairedConv2d
+from ablation.models.convolution import UnpaddedConv2d
 from ablation.models.params import SimpleNNParams
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
-    "leaky_relu": F.leaky_relu,  # slope 0.01
+    "leaky_relu": F.leaky_relu,
     "swish": F.silu,  # x * sigmoid(x)
 }
+SLOPES = {"relu": 0.0, "leaky_relu": 0.01}  # for negative values; of the monotone ones
 
 
 class SimpleNN(nn.Module):
@@ -21,12 +22,11 @@ class SimpleNN(nn.Module):
     def __init__(self, params: SimpleNNParams) -> None:
         super().__init__()
         self.activation = ACTIVATIONS[params.activation]
-        # A monotone activation commutes with the maximum, in value and gradient, and on the pooled map it has a quarter
-        # of the elements to pass. Swish falls until -1.28 before it rises: there the order matters.
-        self.pool_first = params.activation != "swish"
-        self.conv1 = PairedConv2d(3, 8, 5)
+        # Swish falls until -1.28 before it rises: there the order of activation and max-pooling matters.
+        self.slope = SLOPES.get(params.activation)
+        self.conv1 = UnpaddedConv2d(3, 8, 5)
         self.bn1 = nn.BatchNorm2d(8) if params.batch_norm else nn.Identity()
-        self.conv2 = Conv2d(8, 16, 3)
+        self.conv2 = UnpaddedConv2d(8, 16, 3)
         self.bn2 = nn.BatchNorm2d(16) if params.batch_norm else nn.Identity()
         self.fc1 = nn.Linear(576, 120)
         self.fc2 = nn.Linear(120, 84)
@@ -34,15 +34,17 @@ class SimpleNN(nn.Module):
         self.dropout = nn.Dropout(params.dropout) if params.dropout else nn.Identity()
 
     def forward(self, images: Tensor) -> Tensor:
-        x = self._activate_and_pool(self.bn1(self.conv1(images)))  # [N, 8, 14, 14]
-        x = self._activate_and_pool(self.bn2(self.conv2(x)))  # [N, 16, 6, 6]
+        x = self._block(images, self.conv1, self.bn1)  # [N, 8, 14, 14]
+        x = self._block(x, self.conv2, self.bn2)  # [N, 16, 6, 6]
         x = x.flatten(1)  # [N, 576]
         x = self.dropout(self.activation(self.fc1(x)))
         x = self.dropout(self.activation(self.fc2(x)))
         logits: Tensor = self.fc3(x)
         return logits
 
-    def _activate_and_pool(self, x: Tensor) -> Tensor:
-        if self.pool_first:
-            return self.activation(F.max_pool2d(x, 2))
-        return F.max_pool2d(self.activation(x), 2)
+    def _block(self, x: Tensor, conv: UnpaddedConv2d, bn: nn.Module) -> Tensor:
+        if self.slope is None:
+            return F.max_pool2d(self.activation(bn(conv(x))), 2)
+        if isinstance(bn, nn.Identity):
+            return conv.pooled(x, self.slope)
+        return self.activation(F.max_pool2d(bn(conv(x)), 2))

@@ -11,9 +11,10 @@ import torch
 
 from ablation.models import convolution
 from ablation.models.device import choose_device
+from ablation.training import checkpoint
 from ablation.training.params import TrainParams
 
-_triton: str | None = None  # its version, where networks train with its kernels
+_compilers: dict[str, str] = {}  # of the kernels that networks train with -> their versions
 
 
 def prepare(params: TrainParams) -> torch.device:
@@ -27,7 +28,7 @@ def prepare(params: TrainParams) -> torch.device:
     device = choose_device(params.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)  # on which graphs are captured
-        use_kernels(device)
+    use_kernels(device)
     torch.set_num_threads(1)
     # As use_deterministic_algorithms(..., warn_only=True), which would import the compiler for a second.
     torch.set_deterministic_debug_mode("warn" if params.deterministic else "default")
@@ -42,27 +43,31 @@ def prepare(params: TrainParams) -> torch.device:
 
 
 def use_kernels(device: torch.device) -> None:
-    """Let networks train on this GPU with ablation.training.kernels, or with cuDNN where it has no tf32.
+    """Let networks train with this project's kernels: on a CPU, and on a GPU that has tf32.
 
-    With cuDNN, and a note, also where they fail: without Triton, without the C compiler that it asks for, on a GPU that
-    it does not know.
+    With PyTorch's, and a note, where they fail: without GCC on a CPU; without Triton, the C compiler that it asks for
+    or support of this GPU.
     """
-    global _triton
-    _triton = None
-    convolution.train_with(None)
-    if not has_tf32(device):
-        return
+    global _compilers
+    _compilers = {}
+    convolution.train_with()
     try:
-        from ablation.training import kernels
+        if device.type == "cpu":
+            from ablation.training import cpu_kernels
 
-        kernels.conv2d(torch.zeros(1, 16, 4, 4, device=device), torch.zeros(16, 16, 3, 3, device=device), 1, 1)
-        torch.cuda.synchronize(device)
+            _compilers = {"gcc": cpu_kernels.load(checkpoint.root().with_name("kernels"))}
+            convolution.train_with(cpu=cpu_kernels.convolve)
+        elif has_tf32(device):
+            from ablation.training import gpu_kernels
+
+            zeros = torch.zeros(1, 16, 4, 4, device=device), torch.zeros(16, 16, 3, 3, device=device)
+            gpu_kernels.conv2d(*zeros, 1, 1)
+            torch.cuda.synchronize(device)
+            _compilers = {"triton": gpu_kernels.VERSION}
+            convolution.train_with(gpu=gpu_kernels.conv2d)
     except Exception as error:
         reason = (str(error) or repr(error)).splitlines()[0]
-        print(f"note: convolutions by cuDNN, training is up to twice as slow ({reason})", file=sys.stderr)
-        return
-    _triton = kernels.VERSION
-    convolution.train_with(kernels.conv2d)
+        print(f"note: convolutions by PyTorch's kernels, training is up to twice as slow ({reason})", file=sys.stderr)
 
 
 def has_tf32(device: torch.device) -> bool:
@@ -77,8 +82,7 @@ def precision(params: TrainParams, device: torch.device) -> str:
 
 def versions() -> dict[str, str]:
     """Of what has computed, as far as bits may depend on it."""
-    used = {"python": platform.python_version(), "torch": torch.__version__}
-    return used | {"triton": _triton} if _triton else used
+    return {"python": platform.python_version(), "torch": torch.__version__, **_compilers}
 
 
 def epoch_clock(device: torch.device, num_threads: int) -> Callable[[], float]:

@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from ablation.models.build import build_model
+from ablation.models.convolution import without_kernels
 from ablation.models.params import ModelParams
 
 
@@ -13,7 +14,6 @@ def multiply_adds(model: ModelParams) -> int:
     from torch.utils.flop_counter import FlopCounterMode  # at the end of a run: it takes long to import
 
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        # On the meta device SimpleNN's first convolution is a plain one; on a CPU it also multiplies by padded zeros.
         build_model(model).to("meta").eval()(torch.zeros(1, 3, 32, 32, device="meta"))
     return int(counter.get_total_flops()) // 2  # FLOP per multiply-add
 
@@ -36,7 +36,7 @@ def _kept_bytes(model: ModelParams, num_images: int) -> int:
         kept[saved.untyped_storage().data_ptr()] = saved
         return saved
 
-    with saved_tensors_hooks(pack, lambda saved: saved):
+    with without_kernels(), saved_tensors_hooks(pack, lambda saved: saved):
         logits = network(images)
     del logits  # not earlier: with the graph the tensors would go, and their addresses to others
     return sum(saved.untyped_storage().nbytes() for saved in kept.values())

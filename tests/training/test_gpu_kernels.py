@@ -28,7 +28,7 @@ SHAPES = {  # of the networks, and an odd one: channels, height, width, filters,
     "odd": (3, 9, 14, 5, 3, 2, 1),
 }
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-CPU, GPU = torch.device("cpu"), torch.device("cuda:0")
+GPU = torch.device("cuda:0")
 
 
 def inputs(shape: str, num_images: int, device: str, dtype: torch.dtype) -> list[Tensor]:
@@ -42,7 +42,7 @@ def inputs(shape: str, num_images: int, device: str, dtype: torch.dtype) -> list
 
 def computed(shape: str, num_images: int, device: str, dtype: torch.dtype, channels_last: bool) -> list[Tensor]:
     """The kernels' output and gradients in input and weight."""
-    from ablation.training import kernels
+    from ablation.training import gpu_kernels as kernels
 
     tensors = inputs(shape, num_images, device, dtype)
     if channels_last:
@@ -68,7 +68,7 @@ def in_the_interpreter(code: str) -> str:
     """What `code` prints in a process of its own: Triton decides for its interpreter when it is imported."""
     pytest.importorskip("triton", minversion="3.7", reason="an older interpreter fails with NumPy 2.4")
     environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": f"{PROJECT / 'src'}{os.pathsep}{PROJECT}"}
-    command = [sys.executable, "-c", f"import json, torch\nfrom tests.training.test_kernels import *\n{code}"]
+    command = [sys.executable, "-c", f"import json, torch\nfrom tests.training.test_gpu_kernels import *\n{code}"]
     return subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
@@ -76,7 +76,7 @@ def in_the_interpreter(code: str) -> str:
 @pytest.mark.parametrize("num_programs", [528, 4])  # few: each takes several blocks of pixels
 def test_in_the_interpreter_the_kernels_are_a_convolution_and_its_gradients(num_programs, channels_last) -> None:
     out = in_the_interpreter(
-        f"from ablation.training import kernels; kernels.NUM_PROGRAMS = {num_programs}\n"
+        f"from ablation.training import gpu_kernels as kernels; kernels.NUM_PROGRAMS = {num_programs}\n"
         f"print(json.dumps({{s: relative_errors(s, 3, 'cpu', torch.float32, {channels_last}) for s in SHAPES}}))"
     )
     errors = json.loads(out)
@@ -87,7 +87,7 @@ def test_in_the_interpreter_the_kernels_are_a_convolution_and_its_gradients(num_
 def test_the_compiler_is_told_the_truth_about_them() -> None:
     """Shapes, memory format and gradients, as torch.library.opcheck compares them with what the kernels return."""
     out = in_the_interpreter(
-        "from ablation.training import kernels as k\n"
+        "from ablation.training import gpu_kernels as k\n"
         "check = torch.library.opcheck\n"
         "for shape in ('resnet20.stage2', 'odd', 'simple_nn.conv2'):\n"
         "    input, weight, grad = inputs(shape, 2, 'cpu', torch.float32)\n"
@@ -114,11 +114,10 @@ def test_on_a_gpu_they_are_as_exact_as_tensor_cores_and_repeat_their_bits(
     assert all(torch.equal(*pair) for pair in zip(*runs, strict=True))
 
 
-@pytest.fixture
-def settings_restored(monkeypatch) -> None:
-    """What `use_kernels` leaves in place ends with the test."""
-    monkeypatch.setattr(convolution, "_kernel", None)
-    monkeypatch.setattr(backend, "_triton", None)
+@pytest.fixture(autouse=True)
+def compilers_restored(monkeypatch) -> None:
+    """What `use_kernels` records ends with the test."""
+    monkeypatch.setattr(backend, "_compilers", {})
 
 
 @pytest.mark.cuda
@@ -128,11 +127,11 @@ def settings_restored(monkeypatch) -> None:
     [(True, True, False, True), (False, True, True, True), (False, True, False, False), (True, False, False, False)],
 )
 def test_a_layer_takes_them_in_training_and_where_its_factors_may_be_cut(
-    tf32, gradients, autocast, taken, settings_restored, monkeypatch
+    tf32, gradients, autocast, taken, monkeypatch
 ) -> None:
     use_kernels(GPU)
-    calls, kernel = [], convolution._kernel
-    convolution.train_with(lambda *arguments: (calls.append(1), kernel(*arguments))[1])
+    calls, kernel = [], convolution._gpu_kernel
+    convolution.train_with(gpu=lambda *arguments: (calls.append(1), kernel(*arguments))[1])
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", tf32)
     torch.manual_seed(0)
     layer = Conv2d(16, 32, 3, padding=1).to(GPU, memory_format=torch.channels_last)
@@ -154,17 +153,18 @@ def test_a_layer_takes_them_in_training_and_where_its_factors_may_be_cut(
 
 
 @pytest.fixture
-def able(settings_restored, monkeypatch) -> None:
-    """A CPU that passes for a GPU with tf32."""
+def able(monkeypatch) -> torch.device:
+    """A device that passes for a GPU with tf32."""
     monkeypatch.setattr(backend, "has_tf32", lambda device: True)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    return torch.device("meta")
 
 
 def test_a_gpu_trains_with_them_and_records_tritons_version(able, monkeypatch, capsys) -> None:
-    kernels = pytest.importorskip("ablation.training.kernels")
+    kernels = pytest.importorskip("ablation.training.gpu_kernels")
     monkeypatch.setattr(kernels, "conv2d", lambda *arguments: None)
-    use_kernels(CPU)
-    assert convolution._kernel is kernels.conv2d
+    use_kernels(able)
+    assert convolution._gpu_kernel is kernels.conv2d and convolution._cpu_kernel is None
     assert versions()["triton"] == kernels.VERSION
     assert capsys.readouterr().err == ""
 
@@ -172,23 +172,23 @@ def test_a_gpu_trains_with_them_and_records_tritons_version(able, monkeypatch, c
 @pytest.mark.parametrize(
     "error", [RuntimeError("Failed to find C compiler.\nPlease"), ImportError("no triton"), ValueError()]
 )
-def test_where_they_fail_cudnn_takes_over_with_a_note(error, able, monkeypatch, capsys) -> None:
-    kernels = pytest.importorskip("ablation.training.kernels")
+def test_where_they_fail_pytorchs_take_over_with_a_note(error, able, monkeypatch, capsys) -> None:
+    kernels = pytest.importorskip("ablation.training.gpu_kernels")
 
     def fails(*arguments: object) -> None:
         raise error
 
     monkeypatch.setattr(kernels, "conv2d", fails)
-    use_kernels(CPU)
-    assert convolution._kernel is None and "triton" not in versions()
-    reason = (str(error) or repr(error)).splitlines()[0]
-    assert capsys.readouterr().err == f"note: convolutions by cuDNN, training is up to twice as slow ({reason})\n"
+    use_kernels(able)
+    assert convolution._gpu_kernel is None and "triton" not in versions()
+    note = "note: convolutions by PyTorch's kernels, training is up to twice as slow"
+    assert capsys.readouterr().err == f"{note} ({(str(error) or repr(error)).splitlines()[0]})\n"
 
 
-def test_a_device_without_tf32_has_nothing_to_gain(settings_restored, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(backend, "_triton", "of the device before")
-    use_kernels(CPU)
-    assert convolution._kernel is None and "triton" not in versions()
+def test_a_device_without_tf32_has_nothing_to_gain(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(backend, "_compilers", {"triton": "of the device before"})
+    use_kernels(torch.device("meta"))
+    assert convolution._gpu_kernel is None and "triton" not in versions()
     assert capsys.readouterr().err == ""
 
 
