@@ -18,14 +18,14 @@ def build_optimizer(model: nn.Module, params: TrainParams, device: torch.device)
             momentum=settings.momentum,
             nesterov=settings.nesterov,
             weight_decay=params.weight_decay,
-            fused=on_cuda,
+            fused=True,
         )
     return torch.optim.Adam(
         model.parameters(),
         lr=lr,
         betas=(settings.beta1, settings.beta2),
         weight_decay=params.weight_decay,
-        fused=on_cuda,
+        fused=True,
         capturable=on_cuda,
     )
 
