@@ -15,16 +15,19 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def num_processes(num_seeds: int, num_threads: int) -> int:
-    """How many seeds to train at a time on this CPU: all where that is at most two per core, else in equal parts.
+    """How many seeds to train at a time on this CPU: one per core, where that leaves none for the end.
 
-    Three seeds on two cores share them to the end; the third one alone would leave a core idle. The threads of a seed
-    wait for one another and share badly: with several, one seed per `num_threads` cores. One where fork is unsafe.
+    Three seeds on two cores share them to the end, since the third one alone would leave a core idle: up to two per
+    core, in equal parts. The threads of a seed wait for one another and share badly: with several, one seed per
+    `num_threads` cores. One where fork is unsafe.
     """
     if sys.platform != "linux":
         return 1
     cores = len(os.sched_getaffinity(0))
     if num_threads > 1:
         return max(1, min(num_seeds, cores // num_threads))
+    if num_seeds % cores == 0:
+        return cores
     rounds = math.ceil(num_seeds / (2 * cores))
     return math.ceil(num_seeds / rounds)
 
