@@ -11,7 +11,7 @@ from benchmarks import pipeline, speed
 from benchmarks.harness import PROJECT, Results, best, comparison, environment, number, ratio, stage_command, table
 
 # Of one measurement: images, ours and theirs, and epochs of two seeds side by side
-AMOUNTS = {"simple_nn_aug": (15_000, 6_400, 4), "resnet20": (1_280, 1_280, 1)}
+AMOUNTS = {"simple_nn_aug": (15_000, 6_400, 10), "resnet20": (1_280, 1_280, 1)}
 NUM_OPERATIONS = 10  # of each network in the profile
 
 
