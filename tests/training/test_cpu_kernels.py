@@ -32,7 +32,8 @@ needs_gcc = pytest.mark.skipif(sys.platform != "linux" or shutil.which("gcc") is
 
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a process that has not loaded them yet."""
+    """As in a process that has not loaded them yet, for the usual compiler."""
+    monkeypatch.delenv("CC", raising=False)
     monkeypatch.setattr(cpu_kernels, "_library", None)
     monkeypatch.setattr(backend, "_compilers", {})
 
@@ -42,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("kernels")
 
 
-@pytest.fixture(params=["native", "x86-64-v3"])
+@pytest.fixture(params=["native", "x86-64-v3", "x86-64-v2"])  # the latter without AVX
 def kernels(request: pytest.FixtureRequest, fresh: None, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param != "native" and platform.machine() != "x86_64":
         pytest.skip("needs an x86 processor")
@@ -78,7 +79,10 @@ def with_gradients(output: Tensor, inputs: list[Tensor]) -> list[Tensor]:
 
 def expected(input: Tensor, weight: Tensor, bias: Tensor, slope: float | None) -> Tensor:
     output = F.conv2d(input, weight, bias)
-    return output if slope is None else F.leaky_relu(F.max_pool2d(output, 2), slope)
+    if slope is None:
+        return output
+    maxima = F.max_pool2d(output, 2)
+    return F.leaky_relu(maxima, slope) if slope else F.relu(maxima)
 
 
 @needs_gcc
@@ -117,12 +121,14 @@ def test_threads_and_repetition_leave_the_bits_alone(kernels, threads) -> None:
 
 
 @needs_gcc
+@pytest.mark.parametrize("slope", [0.0, 0.25])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_what_is_not_finite_goes_where_pytorch_lets_it_go(value, kernels) -> None:
+def test_what_is_not_finite_goes_where_pytorch_lets_it_go(value, slope, kernels) -> None:
     tensors = inputs("simple_nn.conv2", 2, whole=True)
     with torch.no_grad():
         tensors[0][1, 3, 5, 7] = value
-    ours, theirs = (with_gradients(f(*tensors, 0.25), tensors) for f in (convolve, expected))
+        tensors[2][0] = -float("inf")  # of a filter that is never active
+    ours, theirs = (with_gradients(f(*tensors, slope), tensors) for f in (convolve, expected))
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
 
@@ -139,6 +145,14 @@ def test_memory_format_and_gradients_that_nobody_asks_for(kernels) -> None:
     assert others[0].is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.fixture
+def calls() -> list[float | None]:
+    """The slopes with which layers call the kernel, which they may take from now on."""
+    slopes: list[float | None] = []
+    convolution.train_with(cpu=lambda *arguments: (slopes.append(arguments[3]), convolve(*arguments))[1])
+    return slopes
+
+
 @needs_gcc
 @pytest.mark.parametrize(
     ("dtype", "gradients", "autocast", "taken"),
@@ -149,9 +163,7 @@ def test_memory_format_and_gradients_that_nobody_asks_for(kernels) -> None:
         (torch.float32, True, True, False),
     ],
 )
-def test_a_layer_takes_them_in_training_in_float32(dtype, gradients, autocast, taken, kernels) -> None:
-    calls = []
-    convolution.train_with(cpu=lambda *arguments: (calls.append(arguments[3]), convolve(*arguments))[1])
+def test_a_layer_takes_them_in_training_in_float32(dtype, gradients, autocast, taken, kernels, calls) -> None:
     layer = UnpaddedConv2d(3, 8, 5).to(dtype)
     input = torch.randn(20, 3, 32, 32, dtype=dtype)
     with torch.set_grad_enabled(gradients), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
@@ -162,19 +174,83 @@ def test_a_layer_takes_them_in_training_in_float32(dtype, gradients, autocast, t
         torch.testing.assert_close(output.to(dtype), expected(input, layer.weight, layer.bias, slope), **close)
 
 
+@pytest.mark.parametrize(
+    ("layer", "input"),
+    [
+        (UnpaddedConv2d(3, 8, 5), torch.ones(2, 1, 8, 8)),  # another number of channels
+        (UnpaddedConv2d(3, 8, 5), torch.ones(2, 3, 4, 9)),  # less than the filter
+        (UnpaddedConv2d(3, 8, 5).double(), torch.ones(2, 3, 8, 8)),
+    ],
+)
+def test_what_does_not_fit_a_layer_is_refused_by_pytorch(layer, input, calls) -> None:
+    with pytest.raises(RuntimeError):
+        layer(input)
+    assert calls == []
+
+
+@pytest.mark.parametrize(
+    ("layer", "input"),
+    [
+        (UnpaddedConv2d(3, 8, 5), torch.ones(0, 3, 8, 8)),
+        (UnpaddedConv2d(3, 8, 5), torch.ones(3, 8, 8)),  # an image that is no batch
+        (UnpaddedConv2d(3, 8, 5), torch.ones(2, 3, 5, 8)),  # a map of one row, which has no window
+        (UnpaddedConv2d(3, 8, 5).to("meta"), torch.ones(2, 3, 8, 8, device="meta")),
+        (UnpaddedConv2d(3, 8, 5).to("meta"), torch.ones(2, 3, 8, 8)),
+    ],
+)
+def test_what_pytorch_takes_beyond_them_it_takes(layer, input, calls) -> None:
+    assert layer(input).shape == F.conv2d(input, layer.weight, layer.bias).shape
+    assert calls == []
+
+
+def test_a_network_that_is_being_compiled_does_not_take_them(calls, monkeypatch) -> None:
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    UnpaddedConv2d(3, 8, 5)(torch.ones(2, 3, 8, 8))
+    assert calls == []
+
+
+def test_a_block_without_kernels_ends() -> None:
+    convolution.train_with(gpu="gpu", cpu="cpu")
+    with convolution.without_kernels():
+        assert convolution._gpu_kernel is convolution._cpu_kernel is None
+    assert (convolution._gpu_kernel, convolution._cpu_kernel) == ("gpu", "cpu")
+
+
 @needs_gcc
-def test_a_cpu_trains_with_them_and_records_gccs_version(fresh, capsys) -> None:
+def test_a_weight_that_changes_before_the_backward_pass_is_noticed(kernels) -> None:
+    input, weight, bias = inputs("simple_nn.conv1", 2, whole=True)
+    weight = weight.detach().contiguous(memory_format=torch.channels_last).requires_grad_()  # as in training
+    output = convolve(input, weight, bias, 0.0)
+    with torch.no_grad():
+        weight.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        output.sum().backward()
+
+
+@needs_gcc
+def test_a_second_derivative_is_refused(kernels) -> None:
+    tensors = inputs("odd", 2, whole=True)
+    output = convolve(*tensors, 0.0)
+    grad_output = torch.ones_like(output, requires_grad=True)
+    (gradient,) = torch.autograd.grad(output, tensors[1], grad_output, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+@needs_gcc
+def test_a_cpu_trains_with_them_and_records_what_compiled_them(fresh, capsys) -> None:
     use_kernels(CPU)
     assert convolution._cpu_kernel is convolve
-    gcc = subprocess.run(["gcc", "-dumpfullversion"], capture_output=True, text=True).stdout.strip()
-    assert versions()["gcc"] == gcc
+    macros = subprocess.run(["gcc", "-dM", "-E", "-xc", os.devnull], capture_output=True, text=True).stdout
+    version, lanes = versions()["gcc"].rsplit(", ", 1)
+    assert f'__VERSION__ "{version}"' in macros and lanes in ("16 lanes", "8 lanes", "4 lanes")
     assert capsys.readouterr().err == ""
 
 
 COMPILERS = {  # -> what the note says of them
     "absent": "[Errno 2] No such file or directory: 'absent'",
     "false": "false failed",
-    "clang": 'cpu_kernels.c:9:2: error: "GCC is needed"',
+    "clang": '<stdin>:9:2: error: "GCC is needed"',
 }
 
 
@@ -189,13 +265,13 @@ def test_without_gcc_pytorch_takes_over_with_a_note(compiler, reason, fresh, tmp
     monkeypatch.setenv("CC", compiler)
     use_kernels(CPU)
     assert convolution._cpu_kernel is None and "gcc" not in versions()
-    note = f"note: convolutions by PyTorch's kernels, training is up to twice as slow ({reason})\n"
+    note = f"note: convolutions by PyTorch's kernels, SimpleNN is up to twice as slow ({reason})\n"
     assert capsys.readouterr().err == note
     assert list(tmp_path.rglob("*.so")) == []
 
 
 @needs_gcc
-def test_the_library_is_compiled_once_for_a_source_and_flags(fresh, tmp_path, monkeypatch) -> None:
+def test_the_library_is_compiled_once_for_a_source_a_processor_and_flags(fresh, tmp_path, monkeypatch) -> None:
     def made() -> list[Path]:
         monkeypatch.setattr(cpu_kernels, "_library", None)
         cpu_kernels.load(tmp_path / "kernels")
@@ -208,6 +284,11 @@ def test_the_library_is_compiled_once_for_a_source_and_flags(fresh, tmp_path, mo
     source.write_text(cpu_kernels.SOURCE.read_text() + "/* another */\n")
     monkeypatch.setattr(cpu_kernels, "SOURCE", source)
     assert len(made()) == 2
+    monkeypatch.setattr(cpu_kernels, "FLAGS", [*cpu_kernels.FLAGS, "-ffp-contract=off"])
+    assert len(made()) == 3
+    run = cpu_kernels._run
+    monkeypatch.setattr(cpu_kernels, "_run", lambda *arguments: run(*arguments) + b"#define ANOTHER_PROCESSOR")
+    assert len(made()) == 4
 
 
 def test_their_source_is_code_of_a_process_that_has_imported_them() -> None:
@@ -215,14 +296,25 @@ def test_their_source_is_code_of_a_process_that_has_imported_them() -> None:
 
 
 @needs_gcc
-def test_a_process_without_another_openmp_uses_torchs(tmp_path) -> None:
-    """The library is linked without one."""
-    code = (
-        "import torch\nfrom pathlib import Path\nfrom ablation.training import cpu_kernels\n"
-        f"cpu_kernels.load(Path({str(tmp_path)!r}))\ntorch.set_num_threads(2)\n"
-        "cpu_kernels.convolve(torch.ones(64, 1, 3, 3), torch.ones(1, 1, 2, 2), torch.zeros(1), None)\n"
-        "print(sum('gomp' in line and 'r-x' in line for line in open('/proc/self/maps')))"
-    )
+@pytest.mark.parametrize("part", ["forward", "backward"])
+def test_they_use_torchs_threads(part, folder) -> None:
+    """And no OpenMP of their own, which the library is linked without."""
+    code = f"""
+import os, torch
+from pathlib import Path
+from ablation.training import cpu_kernels
+cpu_kernels.load(Path({str(folder)!r}))
+input, weight, bias = torch.ones(64, 1, 3, 3), torch.ones(1, 1, 2, 2, requires_grad=True), torch.zeros(1)
+def started(num_threads, work):
+    torch.set_num_threads(num_threads)
+    before = os.listdir("/proc/self/task")
+    result = work()
+    return result, len(os.listdir("/proc/self/task")) - len(before)
+first, second = {(2, 2) if part == "forward" else (1, 2)}
+output, in_forward = started(first, lambda: cpu_kernels.convolve(input, weight, bias, None))
+_, in_backward = started(second, lambda: torch.autograd.grad(output, weight, torch.ones_like(output)))
+libraries = {{line.split()[-1] for line in open("/proc/self/maps") if "gomp" in line}}
+print(in_forward, in_backward, len(libraries))"""
     environment = os.environ | {"PYTHONPATH": str(Path(sources.__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True)
-    assert done.stdout == "1\n"
+    assert done.stdout == ("1 0 1\n" if part == "forward" else "0 1 1\n")

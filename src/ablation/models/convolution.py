@@ -70,6 +70,8 @@ class Conv2d(nn.Conv2d):
 class UnpaddedConv2d(Conv2d):
     """Of stride 1, with a bias, trained on a CPU too with a kernel for few channels, in float32 and uncompiled."""
 
+    bias: nn.Parameter
+
     def __init__(self, in_channels: int, out_channels: int, size: int) -> None:
         super().__init__(in_channels, out_channels, size)
 
@@ -88,15 +90,18 @@ class UnpaddedConv2d(Conv2d):
         return F.leaky_relu(maxima, slope) if slope else F.relu(maxima)
 
     def _has_cpu_kernel(self, input: Tensor) -> bool:
+        """Whether training would take it; where `input` does not fit the layer, PyTorch says what is wrong."""
         return (
             _cpu_kernel is not None
-            and input.device.type == "cpu"
-            and input.dtype == torch.float32
             and torch.is_grad_enabled()
             and not torch.is_autocast_enabled("cpu")
             and not torch.compiler.is_compiling()
+            and all(t.device.type == "cpu" and t.dtype == torch.float32 for t in (input, self.weight, self.bias))
+            and input.shape[1:2] == (self.in_channels,)
+            and len(input) > 0
+            and min(input.shape[2:]) > self.kernel_size[0]
         )
 
     def _by_cpu_kernel(self, input: Tensor, slope: float | None) -> Tensor:
-        assert _cpu_kernel is not None and self.bias is not None
+        assert _cpu_kernel is not None
         return _cpu_kernel(input, self.weight, self.bias, slope)

@@ -53,11 +53,13 @@ def use_kernels(device: torch.device) -> None:
     convolution.train_with()
     try:
         if device.type == "cpu":
+            slower = "SimpleNN"  # alone has layers for them
             from ablation.training import cpu_kernels
 
             _compilers = {"gcc": cpu_kernels.load(checkpoint.root().with_name("kernels"))}
             convolution.train_with(cpu=cpu_kernels.convolve)
         elif has_tf32(device):
+            slower = "training"
             from ablation.training import gpu_kernels
 
             zeros = torch.zeros(1, 16, 4, 4, device=device), torch.zeros(16, 16, 3, 3, device=device)
@@ -67,7 +69,7 @@ def use_kernels(device: torch.device) -> None:
             convolution.train_with(gpu=gpu_kernels.conv2d)
     except Exception as error:
         reason = (str(error) or repr(error)).splitlines()[0]
-        print(f"note: convolutions by PyTorch's kernels, training is up to twice as slow ({reason})", file=sys.stderr)
+        print(f"note: convolutions by PyTorch's kernels, {slower} is up to twice as slow ({reason})", file=sys.stderr)
 
 
 def has_tf32(device: torch.device) -> bool:

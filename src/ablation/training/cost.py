@@ -19,7 +19,7 @@ def multiply_adds(model: ModelParams) -> int:
 
 
 def activation_bytes(model: ModelParams) -> int:
-    """Bytes that the forward pass of one 3x32x32 image keeps for the backward pass, in float32.
+    """Bytes that the forward pass of one 3x32x32 image keeps for the backward pass, in float32, by PyTorch's kernels.
 
     They are the peak memory of training but for what does not grow with the batch: weights, their gradients and the
     optimizer's state.

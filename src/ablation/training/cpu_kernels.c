@@ -17,10 +17,14 @@
 enum { LANES = 16, WIDEST = 6 }; /* with TILE, as many sums as stay in registers */
 #define LOW {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23}
 #define HIGH {8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31}
-#else
+#elif defined(__AVX__)
 enum { LANES = 8, WIDEST = 3 };
 #define LOW {0, 8, 1, 9, 2, 10, 3, 11}
 #define HIGH {4, 12, 5, 13, 6, 14, 7, 15}
+#else /* SSE, NEON */
+enum { LANES = 4, WIDEST = 3 };
+#define LOW {0, 4, 1, 5}
+#define HIGH {2, 6, 3, 7}
 #endif
 enum { TILE = 4 };
 typedef float lanes __attribute__((vector_size(4 * LANES)));
@@ -182,8 +186,8 @@ static void sum_lanes(const lanes *in, int length, float *out) {
     }
 }
 
-/* A leaky ReLU of the maximum of every 2x2 window; codes: which of the four it was, the first of equals, and 4 more
-   where it was not positive. As PyTorch's, it takes a NaN for the maximum. */
+/* A leaky ReLU, or with slope 0 a ReLU, of the maximum of every 2x2 window; codes: which of the four it was, the first
+   of equals, and 4 more where the slope applies. A NaN is the maximum, and goes where PyTorch lets it go. */
 static void pool_block(const lanes *map, int height, int width, int channels, float slope, lanes *out, flags *codes) {
     for (int y = 0; y < height / 2; y++)
         for (int x = 0; x < width / 2; x++)
@@ -197,9 +201,9 @@ static void pool_block(const lanes *map, int height, int width, int channels, fl
                     largest = choose(larger, value, largest);
                     code = (larger & i) | (~larger & code);
                 }
-                flags positive = largest > 0;
-                *out++ = choose(positive, largest, largest * slope);
-                *codes++ = code | (~positive & 4);
+                flags inactive = slope ? ~(largest > 0) : largest <= 0;
+                *out++ = choose(inactive, slope ? largest * slope : (lanes){0}, largest);
+                *codes++ = code | (inactive & 4);
             }
 }
 
@@ -209,9 +213,9 @@ static void unpool_block(const lanes *grad, const flags *codes, int height, int 
     for (int y = 0; y < height / 2; y++)
         for (int x = 0; x < width / 2; x++)
             for (int c = 0; c < channels; c++) {
+                lanes value = *grad++;
                 flags code = *codes++;
-                lanes value = choose(code < 4, *grad, *grad * slope);
-                grad++;
+                value = choose(code < 4, value, slope ? value * slope : (lanes){0});
                 for (int i = 0; i < 4; i++)
                     map[(2 * y + i / 2) * row + (2 * x + i % 2) * channels + c] =
                         (lanes)(((code & 3) == i) & (flags)value);
@@ -219,12 +223,13 @@ static void unpool_block(const lanes *grad, const flags *codes, int height, int 
 }
 
 /* All maps are channels-last: input [num_images][height][width][channels], weight [filters][size][size][channels],
-   output [num_images][height - size + 1][width - size + 1][filters] or, pooled, half as high and wide.
+   output [num_images][height - size + 1][width - size + 1][filters] or, pooled, half as high and wide. None is empty.
    codes: a vector for each vector of the output in each block, where it is pooled. */
 void convolve(const float *input, const float *weight, const float *bias, float *output, flags *codes, int num_images,
               int height, int width, int channels, int filters, int size, int pooled, float slope, int num_threads) {
     int out_height = height - size + 1, out_width = width - size + 1, taps = size * size * channels;
-    ptrdiff_t in_length = (ptrdiff_t)height * width * channels, map_length = (ptrdiff_t)out_height * out_width * filters;
+    ptrdiff_t in_length = (ptrdiff_t)height * width * channels;
+    ptrdiff_t map_length = (ptrdiff_t)out_height * out_width * filters;
     ptrdiff_t out_length = pooled ? (ptrdiff_t)(out_height / 2) * (out_width / 2) * filters : map_length;
     float *factors = allocate(taps * filters * sizeof(float));
     for (int k = 0; k < filters; k++)
@@ -258,11 +263,12 @@ void gradients(const float *input, const float *weight, const float *grad_output
     ptrdiff_t in_length = (ptrdiff_t)height * width * channels;
     ptrdiff_t row = (ptrdiff_t)(out_width + 2 * border) * filters, grad_length = (out_height + 2 * border) * row;
     ptrdiff_t out_length = (ptrdiff_t)(out_height >> pooled) * (out_width >> pooled) * filters;
-    float *factors = allocate(num_sums * sizeof(float)); /* of the transposed convolution: turned round, [..][channels] */
-    for (int tap = 0; tap < size * size; tap++)
+    int taps = size * size;
+    float *factors = allocate(num_sums * sizeof(float)); /* of the transposed convolution, [taps][filters][channels] */
+    for (int tap = 0; tap < taps; tap++)
         for (int k = 0; k < filters; k++)
             for (int c = 0; c < channels; c++)
-                factors[(tap * filters + k) * channels + c] = weight[(k * size * size + size * size - 1 - tap) * channels + c];
+                factors[(tap * filters + k) * channels + c] = weight[(k * taps + taps - 1 - tap) * channels + c];
     float *parts = allocate((size_t)blocks * (num_sums + filters) * sizeof(float));
 #pragma omp parallel num_threads(num_threads)
     {
@@ -278,9 +284,9 @@ void gradients(const float *input, const float *weight, const float *grad_output
                 pack(grad_output + first * out_length, out_length, num, out_length, out);
                 unpool_block(out, codes + block * out_length, out_height, out_width, filters, slope, inside, row);
             } else
-                for (int y = 0; y < out_height; y++) {
-                    ptrdiff_t start = (ptrdiff_t)y * out_width * filters;
-                    pack(grad_output + first * out_length + start, out_length, num, out_width * filters, inside + y * row);
+                for (int y = 0, length = out_width * filters; y < out_height; y++) {
+                    const float *start = grad_output + first * out_length + (ptrdiff_t)y * length;
+                    pack(start, out_length, num, length, inside + y * row);
                 }
             memset(sums, 0, (num_sums + filters + LANES) * sizeof(lanes));
             add_weight_gradient(in, width, channels, inside, row, filters, size, out_height, out_width, sums);
