@@ -97,7 +97,8 @@ class UnpaddedConv2d(Conv2d):
             and not torch.is_autocast_enabled("cpu")
             and not torch.compiler.is_compiling()
             and all(t.device.type == "cpu" and t.dtype == torch.float32 for t in (input, self.weight, self.bias))
-            and input.shape[1:2] == (self.in_channels,)
+            and input.ndim == 4
+            and input.shape[1] == self.in_channels
             and len(input) > 0
             and min(input.shape[2:]) > self.kernel_size[0]
         )
