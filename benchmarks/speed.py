@@ -107,7 +107,7 @@ def augmentation(setting: Setting) -> Results:
 
 def seeds(setting: Setting) -> Results:
     """Total images/s of 1 to 4 seeds of one variant, the start of their processes included."""
-    arguments = setting.arguments(variant="simple_nn_aug", num_images=15_000, num_threads=1, epochs=setting.epochs(10))
+    arguments = setting.arguments(variant="simple_nn_aug", num_images=15_000, num_threads=1, epochs=10)
     return measure(
         [
             Contender(counted(n, "seed"), "ours_seeds", {**arguments, "num_seeds": n}, as_stage=True)

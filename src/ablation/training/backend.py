@@ -69,7 +69,9 @@ def use_kernels(device: torch.device) -> None:
             convolution.train_with(gpu=gpu_kernels.conv2d)
     except Exception as error:
         reason = (str(error) or repr(error)).splitlines()[0]
-        print(f"note: convolutions by PyTorch's kernels, {slower} is up to twice as slow ({reason})", file=sys.stderr)
+        print(
+            f"note: convolutions by PyTorch's kernels, {slower} is up to 2.2 times as slow ({reason})", file=sys.stderr
+        )
 
 
 def has_tf32(device: torch.device) -> bool:

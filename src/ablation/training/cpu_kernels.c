@@ -31,10 +31,15 @@ typedef float lanes __attribute__((vector_size(4 * LANES)));
 typedef int32_t flags __attribute__((vector_size(4 * LANES))); /* of a comparison: -1 where it is true, else 0 */
 #define INLINE static inline __attribute__((always_inline))
 
-/* Calls with the constant WIDTH in place of a number of 1 to 6, so that loops over it are unrolled. */
+/* Calls with the constants WIDTH in place of a number of 1 to MOST and FILTERS in place of 1 or TILE, so that loops over
+   them are unrolled. */
+enum { MOST = 6 };
 #define CASE(number, call) case number: { enum { WIDTH = number }; call; } break;
 #define WITH_WIDTH(number, call) \
     switch (number) { CASE(1, call) CASE(2, call) CASE(3, call) CASE(4, call) CASE(5, call) CASE(6, call) }
+#define WITH_TILE(width, filters, call) \
+    if ((filters) == TILE) { enum { FILTERS = TILE }; WITH_WIDTH(width, call) } \
+    else { enum { FILTERS = 1 }; WITH_WIDTH(width, call) }
 
 const char *compiler(void) { return __VERSION__; }
 
@@ -100,12 +105,12 @@ static int width_of_tile(int left) {
 
 INLINE void convolve_tile(const lanes *in, ptrdiff_t row, int channels, const float *weight, const float *bias,
                           int filters, int size, lanes *out, const int num_columns, const int num_filters) {
-    lanes sums[6][TILE];
+    lanes sums[MOST][TILE];
     for (int x = 0; x < num_columns; x++)
         for (int k = 0; k < num_filters; k++) sums[x][k] = (lanes){0} + (bias ? bias[k] : 0);
     for (int r = 0; r < size; r++)
         for (int i = 0; i < size * channels; i++) {
-            lanes values[6];
+            lanes values[MOST];
             for (int x = 0; x < num_columns; x++) values[x] = in[r * row + x * channels + i];
             for (int k = 0; k < num_filters; k++) {
                 float factor = weight[(r * size * channels + i) * filters + k];
@@ -126,22 +131,18 @@ static void convolve_block(const lanes *in, int width, int channels, const float
             columns = width_of_tile(out_width - x);
             const lanes *corner = in + y * row + x * channels;
             lanes *target = out + ((ptrdiff_t)y * out_width + x) * filters;
-            for (int k = 0, tile; k < filters; k += tile) {
+            for (int k = 0, taken; k < filters; k += taken) {
                 const float *shift = bias ? bias + k : NULL;
-                tile = filters - k < TILE ? 1 : TILE;
-                if (tile == TILE)
-                    WITH_WIDTH(columns, convolve_tile(corner, row, channels, weight + k, shift, filters, size,
-                                                      target + k, WIDTH, TILE))
-                else
-                    WITH_WIDTH(columns, convolve_tile(corner, row, channels, weight + k, shift, filters, size,
-                                                      target + k, WIDTH, 1))
+                taken = filters - k < TILE ? 1 : TILE;
+                WITH_TILE(columns, taken, convolve_tile(corner, row, channels, weight + k, shift, filters, size,
+                                                        target + k, WIDTH, FILTERS))
             }
         }
 }
 
 INLINE void weight_gradient_tile(const lanes *in, int channels, const lanes *grad, int filters, int out_width,
                                  lanes *sums, int run, const int num_places, const int num_filters) {
-    lanes tile[6][TILE];
+    lanes tile[MOST][TILE];
     for (int i = 0; i < num_places; i++)
         for (int k = 0; k < num_filters; k++) tile[i][k] = sums[k * run + i];
     for (int x = 0; x < out_width; x++)
@@ -159,18 +160,14 @@ static void add_weight_gradient(const lanes *in, int width, int channels, const 
     int run = size * channels;
     for (int y = 0; y < out_height; y++)
         for (int r = 0; r < size; r++)
-            for (int k = 0, tile; k < filters; k += tile) {
-                tile = filters - k < TILE ? 1 : TILE;
+            for (int k = 0, taken; k < filters; k += taken) {
+                taken = filters - k < TILE ? 1 : TILE;
                 for (int i = 0, places; i < run; i += places) {
                     places = width_of_tile(run - i);
                     const lanes *from = in + (ptrdiff_t)(y + r) * width * channels + i, *to = grad + y * grad_row + k;
                     lanes *target = sums + (r * filters + k) * run + i;
-                    if (tile == TILE)
-                        WITH_WIDTH(places, weight_gradient_tile(from, channels, to, filters, out_width, target, run,
-                                                                WIDTH, TILE))
-                    else
-                        WITH_WIDTH(places, weight_gradient_tile(from, channels, to, filters, out_width, target, run,
-                                                                WIDTH, 1))
+                    WITH_TILE(places, taken, weight_gradient_tile(from, channels, to, filters, out_width, target, run,
+                                                                  WIDTH, FILTERS))
                 }
             }
 }
