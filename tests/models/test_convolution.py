@@ -3,25 +3,29 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ablation.models import convolution
-from ablation.models.convolution import UnpaddedConv2d
+from ablation.models.convolution import ACTIVATIONS, SLOPES, Conv2d, conv_pool
+
+BATCH_NORM = {"batch norm": nn.BatchNorm2d(8), "none": nn.Identity()}
 
 
-def pooled(input: Tensor, weight: Tensor, bias: Tensor, slope: float | None) -> Tensor:
-    output = F.conv2d(input, weight, bias)
-    return output if slope is None else F.leaky_relu(F.max_pool2d(output, 2), slope)
+def textbook(input: Tensor, conv: Conv2d, bn: nn.Module, activation: str) -> Tensor:
+    return F.max_pool2d(ACTIVATIONS[activation](bn(conv(input))), 2)
 
 
 @pytest.fixture
-def calls() -> list[float | None]:
-    """The slopes with which layers call the kernel, which they may take from now on; it returns zeros."""
-    slopes: list[float | None] = []
-    convolution.train_with(
-        cpu=lambda *arguments: (slopes.append(arguments[3]), torch.zeros_like(pooled(*arguments)))[1]
-    )
-    return slopes
+def calls() -> list[tuple[bool, float | None]]:
+    """Batch norm or none, and slopes, with which layers call the kernel, which they may take from now on."""
+    arguments: list[tuple[bool, float | None]] = []
+
+    def kernel(input: Tensor, conv: nn.Conv2d, bn: nn.BatchNorm2d | None, slope: float | None) -> Tensor:
+        arguments.append((bn is not None, slope))
+        return torch.zeros_like(F.max_pool2d(conv(input), 2))
+
+    convolution.train_with(cpu=kernel)
+    return arguments
 
 
 @pytest.mark.parametrize(
@@ -34,46 +38,54 @@ def calls() -> list[float | None]:
         (torch.float32, True, False, True, False),
     ],
 )
-def test_a_layer_trains_with_them_in_float32_and_uncompiled(
-    dtype, gradients, autocast, compiling, taken, calls, monkeypatch
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("batch_norm", BATCH_NORM)
+def test_layers_train_with_them_in_float32_and_uncompiled(
+    batch_norm, activation, dtype, gradients, autocast, compiling, taken, calls, monkeypatch
 ) -> None:
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: compiling)
-    layer, input, slopes = UnpaddedConv2d(3, 8, 5).to(dtype), torch.randn(2, 3, 9, 10, dtype=dtype), (None, 0.0, 0.01)
+    conv, bn, input = Conv2d(3, 8, 5).to(dtype), BATCH_NORM[batch_norm].to(dtype), torch.randn(2, 3, 9, 10, dtype=dtype)
     with torch.set_grad_enabled(gradients), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        outputs = layer(input), layer.pooled(input, 0.0), layer.pooled(input, 0.01)
-    assert calls == (list(slopes) if taken else [])
-    for output, slope in zip(outputs, slopes, strict=True):
-        theirs = pooled(input, layer.weight, layer.bias, slope)
-        close = {"rtol": 2e-2, "atol": 2e-2} if autocast else {"rtol": 1e-4, "atol": 1e-5}
-        torch.testing.assert_close(output.to(dtype), torch.zeros_like(theirs) if taken else theirs, **close)
+        output = conv_pool(input, conv, bn, activation)
+        theirs = textbook(input, conv, bn, activation)
+    assert calls == ([(batch_norm == "batch norm", SLOPES.get(activation))] if taken else [])
+    torch.testing.assert_close(output, torch.zeros_like(theirs) if taken else theirs)
 
 
-@pytest.mark.parametrize(
-    ("layer", "input"),
-    [
-        (UnpaddedConv2d(3, 8, 5), torch.ones(2, 1, 8, 8)),  # another number of channels
-        (UnpaddedConv2d(3, 8, 5), torch.ones(2, 3, 4, 9)),  # less than the filter
-        (UnpaddedConv2d(3, 8, 5).double(), torch.ones(2, 3, 8, 8)),
-    ],
-)
-def test_what_does_not_fit_a_layer_is_refused_by_pytorch(layer, input, calls) -> None:
-    with pytest.raises(RuntimeError):
-        layer(input)
+def test_running_statistics_are_for_pytorch(calls) -> None:
+    conv, bn = Conv2d(3, 8, 5), nn.BatchNorm2d(8).eval()
+    input = torch.randn(2, 3, 9, 10)
+    torch.testing.assert_close(conv_pool(input, conv, bn, "swish"), textbook(input, conv, bn, "swish"))
     assert calls == []
 
 
 @pytest.mark.parametrize(
     ("layer", "input"),
     [
-        (UnpaddedConv2d(3, 8, 5), torch.ones(0, 3, 8, 8)),
-        (UnpaddedConv2d(3, 8, 5), torch.ones(3, 8, 8)),  # an image that is no batch
-        (UnpaddedConv2d(3, 8, 5), torch.ones(2, 3, 5, 8)),  # a map of one row, which has no window
-        (UnpaddedConv2d(3, 8, 5).to("meta"), torch.ones(2, 3, 8, 8, device="meta")),
-        (UnpaddedConv2d(3, 8, 5).to("meta"), torch.ones(2, 3, 8, 8)),
+        (Conv2d(3, 8, 5), torch.ones(2, 1, 8, 8)),  # another number of channels
+        (Conv2d(3, 8, 5), torch.ones(2, 3, 4, 9)),  # less than the filter
+        (Conv2d(3, 8, 5).double(), torch.ones(2, 3, 8, 8)),
+        (Conv2d(3, 8, 5), torch.ones(2, 3, 5, 8)),  # a map of one row, which has no window
+    ],
+)
+def test_what_does_not_fit_a_layer_is_refused_by_pytorch(layer, input, calls) -> None:
+    with pytest.raises(RuntimeError):
+        conv_pool(input, layer, nn.Identity(), "relu")
+    assert calls == []
+
+
+@pytest.mark.parametrize(
+    ("layer", "input"),
+    [
+        (Conv2d(3, 8, 5), torch.ones(0, 3, 8, 8)),
+        (Conv2d(3, 8, 5), torch.ones(3, 8, 8)),  # an image that is no batch
+        (Conv2d(3, 8, 5).to("meta"), torch.ones(2, 3, 8, 8, device="meta")),
+        (Conv2d(3, 8, 5).to("meta"), torch.ones(2, 3, 8, 8)),
     ],
 )
 def test_what_the_kernel_does_not_take_pytorch_takes(layer, input, calls) -> None:
-    assert layer(input).shape == F.conv2d(input, layer.weight, layer.bias).shape
+    output = conv_pool(input, layer, nn.Identity(), "relu")
+    assert output.shape == textbook(input, layer, nn.Identity(), "relu").shape
     assert calls == []
 
 

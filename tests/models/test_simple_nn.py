@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ablation.models.convolution import UnpaddedConv2d
+from ablation.models.convolution import Conv2d, conv_pool
 from ablation.models.params import SimpleNNParams
 from ablation.models.simple_nn import SimpleNN
 
@@ -70,13 +70,13 @@ def test_values_and_gradients_equal_the_textbook_order(batch_norm: bool, activat
 
 
 def block(activation: str, x: Tensor) -> Tensor:
-    """What follows a convolution, here one that leaves [N, C, H, W] as it is."""
+    """Of a convolution that leaves [N, C, H, W] as it is."""
     channels = x.shape[1]
-    conv = UnpaddedConv2d(channels, channels, 1)
+    conv = Conv2d(channels, channels, 1)
     with torch.no_grad():
         conv.weight.copy_(torch.eye(channels)[:, :, None, None])
         conv.bias.zero_()
-    return simple_nn(activation=activation)._block(x, conv, nn.Identity())
+    return conv_pool(x, conv, nn.Identity(), activation)
 
 
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu", "swish"])

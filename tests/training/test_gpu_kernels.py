@@ -181,7 +181,7 @@ def test_where_they_fail_pytorchs_take_over_with_a_note(error, able, monkeypatch
     monkeypatch.setattr(kernels, "conv2d", fails)
     use_kernels(able)
     assert convolution._gpu_kernel is None and "triton" not in versions()
-    note = "note: convolutions by PyTorch's kernels, training is up to 2.2 times as slow"
+    note = "note: layers by PyTorch's kernels, training is up to 2.5 times as slow"
     assert capsys.readouterr().err == f"{note} ({(str(error) or repr(error)).splitlines()[0]})\n"
 
 

@@ -8,10 +8,11 @@ ROOT = Path(__file__).parents[1]  # of the package
 
 
 def loaded() -> list[Path]:
-    """The files that this process has loaded from the project: the script and its import closure."""
+    """The files that this process has loaded from the project: the script, its import closure and C code beside it."""
     names = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
     modules = {path for path in (Path(name).resolve() for name in names if name) if path.is_relative_to(ROOT)}
-    compiled = {path for path in (module.with_suffix(".c") for module in modules) if path.is_file()}
+    folders = {module.parent for module in modules}
+    compiled = {path for folder in folders for path in folder.glob("*.[ch]") if path.is_file()}
     return sorted(modules | compiled | _script())
 
 
@@ -19,7 +20,7 @@ def digests() -> dict[Path, str]:
     """The files that it may load -> their SHA-256 on disk now."""
     files = (
         path
-        for pattern in ("*.py", "*.c")
+        for pattern in ("*.py", "*.[ch]")
         for path in ROOT.rglob(pattern)
         if path.is_file()  # not a link that an editor leaves as its lock
     )

@@ -7,9 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "leaky_relu": F.leaky_relu,
+    "swish": F.silu,  # x * sigmoid(x)
+}
+SLOPES = {"relu": 0.0, "leaky_relu": 0.01}  # for negative values; of those that are monotone, unlike Swish
 MAX_CHANNELS = 64  # of the input; with 64 of both, cuDNN is about as fast
 GpuKernel = Callable[[Tensor, Tensor, int, int], Tensor]
-CpuKernel = Callable[[Tensor, Tensor, Tensor, float | None], Tensor]
+CpuKernel = Callable[[Tensor, nn.Conv2d, nn.BatchNorm2d | None, float | None], Tensor]
 _gpu_kernel: GpuKernel | None = None
 _cpu_kernel: CpuKernel | None = None
 
@@ -18,7 +24,7 @@ def train_with(*, gpu: GpuKernel | None = None, cpu: CpuKernel | None = None) ->
     """From now on networks train with these kernels; None: with PyTorch's, as before.
 
     gpu: a `Conv2d` of input, weight, stride and padding, in float32, whose factors it may cut to tf32, or in bfloat16.
-    cpu: an `UnpaddedConv2d` of input, weight and bias, in float32, `pooled` with a slope, with None as it is.
+    cpu: a `conv_pool` in float32, with an activation's slope for negative values, None for Swish.
     """
     global _gpu_kernel, _cpu_kernel
     _gpu_kernel, _cpu_kernel = gpu, cpu
@@ -67,42 +73,32 @@ class Conv2d(nn.Conv2d):
         return channels <= MAX_CHANNELS and largest < 2**31
 
 
-class UnpaddedConv2d(Conv2d):
-    """Of stride 1, with a bias, trained on a CPU too with a kernel for few channels, in float32 and uncompiled."""
+def conv_pool(input: Tensor, conv: Conv2d, bn: nn.Module, activation: str) -> Tensor:
+    """Convolution, batch norm, activation and max-pooling of 2x2: [N, C, H, W] -> [N, K, H' // 2, W' // 2].
 
-    bias: nn.Parameter
+    conv: without stride and padding, with a bias; bn: `nn.BatchNorm2d(K)` or `nn.Identity()`. Trained on a CPU with one
+    kernel for all, in float32 and uncompiled.
+    """
+    slope = SLOPES.get(activation)
+    if _cpu_kernel is not None and _suits_cpu_kernel(input, conv, bn):
+        return _cpu_kernel(input, conv, bn if isinstance(bn, nn.BatchNorm2d) else None, slope)
+    map = bn(conv(input))
+    if slope is None:
+        return F.max_pool2d(ACTIVATIONS[activation](map), 2)
+    # Monotone, it commutes with the maximum, in value and gradient, and has a quarter of the elements to pass.
+    return ACTIVATIONS[activation](F.max_pool2d(map, 2))
 
-    def __init__(self, in_channels: int, out_channels: int, size: int) -> None:
-        super().__init__(in_channels, out_channels, size)
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Images float [N, C, H, W] -> their map [N, K, H', W']."""
-        return self._by_cpu_kernel(input, None) if self._has_cpu_kernel(input) else super().forward(input)
-
-    def pooled(self, input: Tensor, slope: float) -> Tensor:
-        """Images -> a leaky ReLU, `slope` for negative values, of the map's maxima over 2x2, [N, K, H' / 2, W' / 2].
-
-        Monotone, it commutes with the maximum, in value and gradient, and has a quarter of the elements to pass.
-        """
-        if self._has_cpu_kernel(input):
-            return self._by_cpu_kernel(input, slope)
-        maxima = F.max_pool2d(self(input), 2)
-        return F.leaky_relu(maxima, slope) if slope else F.relu(maxima)
-
-    def _has_cpu_kernel(self, input: Tensor) -> bool:
-        """Whether training would take it; where `input` does not fit the layer, PyTorch says what is wrong."""
-        return (
-            _cpu_kernel is not None
-            and torch.is_grad_enabled()
-            and not torch.is_autocast_enabled("cpu")
-            and not torch.compiler.is_compiling()
-            and all(t.device.type == "cpu" and t.dtype == torch.float32 for t in (input, self.weight, self.bias))
-            and input.ndim == 4
-            and input.shape[1] == self.in_channels
-            and len(input) > 0
-            and min(input.shape[2:]) > self.kernel_size[0]
-        )
-
-    def _by_cpu_kernel(self, input: Tensor, slope: float | None) -> Tensor:
-        assert _cpu_kernel is not None
-        return _cpu_kernel(input, self.weight, self.bias, slope)
+def _suits_cpu_kernel(input: Tensor, conv: Conv2d, bn: nn.Module) -> bool:
+    """Whether training would take it; where `input` does not fit the layer, PyTorch says what is wrong."""
+    return (
+        torch.is_grad_enabled()
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+        and all(t.device.type == "cpu" and t.dtype == torch.float32 for t in (input, conv.weight))
+        and (bn.training or isinstance(bn, nn.Identity))
+        and input.ndim == 4
+        and input.shape[1] == conv.in_channels
+        and len(input) > 0
+        and min(input.shape[2:]) > conv.kernel_size[0]
+    )

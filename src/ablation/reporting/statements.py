@@ -44,7 +44,7 @@ STATEMENTS = [
         "A framework's built-in optimisers (Adam) need no hand-written backward pass.",
         ("adam",),
         "whether PyTorch's Adam reaches SGD's accuracy within 5 points; a test makes sure that no backward pass is "
-        "written in this code, but for the convolutions' kernels",
+        "written in this code, but in the kernels that make layers faster",
     ),
     Statement(
         "Augmentation helps generalisation, but can make a small model underfit.",

@@ -57,7 +57,7 @@ def use_kernels(device: torch.device) -> None:
             from ablation.training import cpu_kernels
 
             _compilers = {"gcc": cpu_kernels.load(checkpoint.root().with_name("kernels"))}
-            convolution.train_with(cpu=cpu_kernels.convolve)
+            convolution.train_with(cpu=cpu_kernels.conv_pool)
         elif has_tf32(device):
             slower = "training"
             from ablation.training import gpu_kernels
@@ -69,9 +69,7 @@ def use_kernels(device: torch.device) -> None:
             convolution.train_with(gpu=gpu_kernels.conv2d)
     except Exception as error:
         reason = (str(error) or repr(error)).splitlines()[0]
-        print(
-            f"note: convolutions by PyTorch's kernels, {slower} is up to 2.2 times as slow ({reason})", file=sys.stderr
-        )
+        print(f"note: layers by PyTorch's kernels, {slower} is up to 2.5 times as slow ({reason})", file=sys.stderr)
 
 
 def has_tf32(device: torch.device) -> bool:

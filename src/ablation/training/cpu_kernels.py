@@ -1,7 +1,8 @@
-"""SimpleNN's convolutions on a CPU, forward and backward: `cpu_kernels.c`, compiled at its first use.
+"""SimpleNN's convolutions and what follows each on a CPU, forward and backward: `cpu_kernels.c`.
 
-PyTorch's kernels have channels in a register's lanes, of which the 3 to 16 of these layers leave many empty, and write
-the whole map for max-pooling to read. Ours take half of the time (docs/performance.md).
+It is compiled at its first use. PyTorch's kernels have channels in a register's lanes, of which the 3 to 16 of these
+layers leave many empty, and write whole maps for batch norm, activation and max-pooling to read. Ours take half of the
+time or less (docs/performance.md).
 """
 
 import ctypes
@@ -14,18 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ablation.common.files import write_bytes
 
 SOURCE = Path(__file__).with_suffix(".c")
-FLAGS = ["-O3", "-march=native", "-fopenmp", "-fPIC"]
+FLAGS = ["-O3", "-march=native", "-fno-math-errno", "-fopenmp", "-fPIC"]
 _library: Any = None  # ctypes.CDLL, once `load` has been called
 
 
 def load(folder: Path) -> str:
-    """Make `convolve` ready; what is compiled is kept in `folder` for other processes.
+    """Make `conv_pool` ready; what is compiled is kept in `folder` for other processes.
 
     Returns GCC's version and the number of lanes, on which bits depend. Raises OSError where there is no GCC (`gcc`, or
     what the environment variable CC names) or it fails.
@@ -38,14 +39,15 @@ def load(folder: Path) -> str:
 
 
 def _compiled(folder: Path) -> Path:
-    source, compiler = SOURCE.read_bytes(), [*shlex.split(os.environ.get("CC") or "gcc"), *FLAGS]
-    target = _run([*compiler, "-dM", "-E", "-xc", os.devnull])  # GCC's version and the processor's instructions
-    digest = hashlib.blake2b(repr(compiler).encode() + target + source, digest_size=16)
+    compiler = [*shlex.split(os.environ.get("CC") or "gcc"), *FLAGS]
+    source = b"".join(path.read_bytes() for path in sorted(SOURCE.parent.glob("cpu_*.[ch]")))
+    macros = _run([*compiler, "-dM", "-E", str(SOURCE)])  # among them GCC's version and the processor's instructions
+    digest = hashlib.blake2b(repr(compiler).encode() + macros + source, digest_size=16)
     path = folder / f"{digest.hexdigest()}.so"
     if not path.exists():
         with tempfile.TemporaryDirectory() as work:
             compiled, linked = Path(work, "kernels.o"), Path(work, "kernels.so")
-            _run([*compiler, "-c", "-xc", "-", "-o", str(compiled)], source)
+            _run([*compiler, "-c", str(SOURCE), "-o", str(compiled)])
             # Without OpenMP's library: torch has loaded one, and the threads are to be the same.
             _run([*compiler[: -len(FLAGS)], "-shared", "-nostdlib", str(compiled), "-o", str(linked)])
             write_bytes(path, linked.read_bytes())
@@ -54,59 +56,89 @@ def _compiled(folder: Path) -> Path:
 
 def _loaded(path: Path) -> Any:
     library: Any = ctypes.CDLL(str(path))
-    pointer, sizes = ctypes.c_void_p, [*[ctypes.c_int] * 7, ctypes.c_float, ctypes.c_int]
-    library.convolve.argtypes, library.gradients.argtypes = [pointer] * 5 + sizes, [pointer] * 7 + sizes
+    pointer, rest = ctypes.c_void_p, [*[ctypes.c_int] * 7, ctypes.c_float, ctypes.c_float, ctypes.c_int]
+    library.convolve.argtypes, library.gradients.argtypes = [pointer] * 9 + rest, [pointer] * 11 + rest
     library.compiler.restype = ctypes.c_char_p
     return library
 
 
-def _run(command: list[str], input: bytes = b"") -> bytes:
+def _run(command: list[str]) -> bytes:
     """What `command` prints. Raises OSError with the first error that it reports."""
-    done = subprocess.run(command, input=input, capture_output=True)
+    done = subprocess.run(command, capture_output=True)
     if done.returncode:
         lines = done.stderr.decode(errors="replace").splitlines()
         raise OSError(next((line for line in lines if "error" in line), f"{command[0]} failed"))
     return done.stdout
 
 
-def convolve(input: Tensor, weight: Tensor, bias: Tensor, slope: float | None) -> Tensor:
-    """`F.conv2d` of input [N, C, H, W] with square filters, weight [K, C, S, S], bias [K], all float32 on the CPU.
+def conv_pool(input: Tensor, conv: nn.Conv2d, bn: nn.BatchNorm2d | None, slope: float | None) -> Tensor:
+    """The largest activations in the 2x2 windows of `bn(conv(input))` or, without batch norm, of `conv(input)`.
 
-    slope: of a leaky ReLU behind a max-pooling of 2x2, which follow, 0 for a ReLU; None: neither follows. N is not 0,
-    nor is the output empty, which is in the channels-last format. Differentiable once.
+    slope: of a leaky ReLU, 0 for a ReLU; None: Swish. input: [N, C, H, W], N not 0; conv: square filters, with a bias,
+    without stride and padding; bn: in training, made with PyTorch's defaults; all float32 on the CPU. Differentiable
+    once. The output, which is not empty, is in the channels-last format.
     """
-    output: Tensor = _Convolution.apply(input, weight, bias, slope)
+    gamma, beta = (None, None) if bn is None else (bn.weight, bn.bias)
+    output: Tensor = _ConvPool.apply(input, conv.weight, conv.bias, gamma, beta, bn, slope)
     return output
 
 
-class _Convolution(torch.autograd.Function):
+class _ConvPool(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor, slope: float | None) -> Tensor:
+    def forward(
+        ctx: Any,
+        input: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        gamma: Tensor | None,
+        beta: Tensor | None,
+        bn: nn.BatchNorm2d | None,
+        slope: float | None,
+    ) -> Tensor:
         input, weight = (t.contiguous(memory_format=torch.channels_last) for t in (input, weight))
         bias = bias.contiguous()
         num_images, channels, height, width = input.shape
         filters, size = weight.shape[0], weight.shape[3]
-        lengths, codes = (height - size + 1, width - size + 1), None
-        if slope is not None:
-            lengths = lengths[0] // 2, lengths[1] // 2
-            lanes = _library.num_lanes()
-            codes = input.new_empty(-(-num_images // lanes), *lengths, filters, lanes, dtype=torch.int32)
-        output = input.new_empty(num_images, *lengths, filters).permute(0, 3, 1, 2)  # channels-last
-        ctx.sizes = num_images, height, width, channels, filters, size, slope is not None, slope or 0.0
-        _library.convolve(*_addresses(input, weight, bias, output, codes), *ctx.sizes, torch.get_num_threads())
-        ctx.save_for_backward(input, weight, codes)
+        map_height, map_width = height - size + 1, width - size + 1
+        lengths = map_height // 2, map_width // 2, filters
+        lanes: int = _library.num_lanes()
+        blocks = -(-num_images // lanes)
+        output = input.new_empty(num_images, *lengths).permute(0, 3, 1, 2)  # channels-last
+        codes = input.new_empty(blocks, *lengths, lanes, dtype=torch.int32)
+        maps = None
+        if bn is not None or slope is None:
+            maps = input.new_empty(blocks, map_height, map_width, filters, lanes)
+        statistics = input.new_empty(4, filters)
+        tensors = input, weight, bias, gamma, beta, output, codes, maps, statistics
+        sizes = num_images, height, width, channels, filters, size
+        ctx.settings = *sizes, slope is None, slope or 0.0, bn.eps if bn is not None else 0.0
+        _library.convolve(*_addresses(*tensors), *ctx.settings, torch.get_num_threads())
+        if bn is not None:
+            _track(bn, statistics[0], statistics[1], num_images * map_height * map_width)
+        ctx.save_for_backward(input, weight, gamma, codes, maps, statistics)
         return output
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
-        input, weight, codes = ctx.saved_tensors
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        input, weight, gamma, codes, maps, statistics = ctx.saved_tensors
         grad_output = grad_output.contiguous(memory_format=torch.channels_last)
         grad_input = torch.empty_like(input) if ctx.needs_input_grad[0] else None
         grad_weight, grad_bias = torch.empty_like(weight), weight.new_empty(len(weight))
-        tensors = input, weight, grad_output, codes, grad_input, grad_weight, grad_bias
-        _library.gradients(*_addresses(*tensors), *ctx.sizes, torch.get_num_threads())
-        return grad_input, grad_weight, grad_bias, None
+        grad_gamma, grad_beta = (None, None) if gamma is None else weight.new_empty(2, len(weight))
+        grads = grad_input, grad_weight, grad_bias, grad_gamma, grad_beta
+        addresses = _addresses(input, weight, grad_output, codes, maps, statistics, *grads)
+        _library.gradients(*addresses, *ctx.settings, torch.get_num_threads())
+        return *grads, None, None
+
+
+def _track(bn: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:
+    """Update running statistics by those of a batch, [C], over `count` values of each channel, as PyTorch does."""
+    assert bn.running_mean is not None and bn.running_var is not None
+    assert bn.num_batches_tracked is not None and bn.momentum is not None
+    bn.running_mean.lerp_(mean, bn.momentum)
+    bn.running_var.lerp_(variance * (count / (count - 1)), bn.momentum)
+    bn.num_batches_tracked.add_(1)
 
 
 def _addresses(*tensors: Tensor | None) -> list[int | None]:

@@ -1,0 +1,190 @@
+/* What is computed on the maps of one block of images, each [height][width][channels] of vectors. */
+
+#include "cpu_lanes.h"
+
+/* Calls with the constants WIDTH in place of a number of 1 to MOST and FILTERS in place of 1 or TILE, so that loops
+   over them are unrolled. */
+enum { MOST = 6 };
+#define CASE(number, call) case number: { enum { WIDTH = number }; call; } break;
+#define WITH_WIDTH(number, call) \
+    switch (number) { CASE(1, call) CASE(2, call) CASE(3, call) CASE(4, call) CASE(5, call) CASE(6, call) }
+#define WITH_TILE(width, filters, call) \
+    if ((filters) == TILE) { enum { FILTERS = TILE }; WITH_WIDTH(width, call) } \
+    else { enum { FILTERS = 1 }; WITH_WIDTH(width, call) }
+
+/* How many of `left` to take at a time, so that all tiles are of about one width. */
+static int width_of_tile(int left) {
+    int tiles = (left + WIDEST - 1) / WIDEST;
+    return (left + tiles - 1) / tiles;
+}
+
+INLINE void convolve_tile(const lanes *in, ptrdiff_t row, int channels, const float *weight, const float *bias,
+                          int filters, int size, lanes *out, const int num_columns, const int num_filters) {
+    lanes sums[MOST][TILE];
+    for (int x = 0; x < num_columns; x++)
+        for (int k = 0; k < num_filters; k++) sums[x][k] = (lanes){0} + (bias ? bias[k] : 0);
+    for (int r = 0; r < size; r++)
+        for (int i = 0; i < size * channels; i++) {
+            lanes values[MOST];
+            for (int x = 0; x < num_columns; x++) values[x] = in[r * row + x * channels + i];
+            for (int k = 0; k < num_filters; k++) {
+                float factor = weight[(r * size * channels + i) * filters + k];
+                for (int x = 0; x < num_columns; x++) sums[x][k] += values[x] * factor;
+            }
+        }
+    for (int x = 0; x < num_columns; x++)
+        for (int k = 0; k < num_filters; k++) out[x * filters + k] = sums[x][k];
+}
+
+/* in: [.][width][channels]; weight: [size][size][channels][filters]; bias: [filters] or null; out: [out_height]
+   [out_width][filters]. */
+static void convolve_block(const lanes *in, int width, int channels, const float *weight, const float *bias,
+                           int filters, int size, lanes *out, int out_height, int out_width) {
+    ptrdiff_t row = (ptrdiff_t)width * channels;
+    for (int y = 0; y < out_height; y++)
+        for (int x = 0, columns; x < out_width; x += columns) {
+            columns = width_of_tile(out_width - x);
+            const lanes *corner = in + y * row + x * channels;
+            lanes *target = out + ((ptrdiff_t)y * out_width + x) * filters;
+            for (int k = 0, taken; k < filters; k += taken) {
+                const float *shift = bias ? bias + k : NULL;
+                taken = filters - k < TILE ? 1 : TILE;
+                WITH_TILE(columns, taken, convolve_tile(corner, row, channels, weight + k, shift, filters, size,
+                                                        target + k, WIDTH, FILTERS))
+            }
+        }
+}
+
+INLINE void weight_gradient_tile(const lanes *in, int channels, const lanes *grad, int filters, int out_width,
+                                 lanes *sums, int run, const int num_places, const int num_filters) {
+    lanes tile[MOST][TILE];
+    for (int i = 0; i < num_places; i++)
+        for (int k = 0; k < num_filters; k++) tile[i][k] = sums[k * run + i];
+    for (int x = 0; x < out_width; x++)
+        for (int i = 0; i < num_places; i++) {
+            lanes value = in[x * channels + i];
+            for (int k = 0; k < num_filters; k++) tile[i][k] += value * grad[x * filters + k];
+        }
+    for (int i = 0; i < num_places; i++)
+        for (int k = 0; k < num_filters; k++) sums[k * run + i] = tile[i][k];
+}
+
+/* Adds to sums, [size][filters][size * channels]. grad: [out_height][out_width][filters], rows `grad_row` apart. */
+static void add_weight_gradient(const lanes *in, int width, int channels, const lanes *grad, ptrdiff_t grad_row,
+                                int filters, int size, int out_height, int out_width, lanes *sums) {
+    int run = size * channels;
+    for (int y = 0; y < out_height; y++)
+        for (int r = 0; r < size; r++)
+            for (int k = 0, taken; k < filters; k += taken) {
+                taken = filters - k < TILE ? 1 : TILE;
+                for (int i = 0, places; i < run; i += places) {
+                    places = width_of_tile(run - i);
+                    const lanes *from = in + (ptrdiff_t)(y + r) * width * channels + i, *to = grad + y * grad_row + k;
+                    lanes *target = sums + (r * filters + k) * run + i;
+                    WITH_TILE(places, taken, weight_gradient_tile(from, channels, to, filters, out_width, target, run,
+                                                                  WIDTH, FILTERS))
+                }
+            }
+}
+
+/* Of each channel, over `num` images: mean, and sum of squared deviations from it. */
+static void moments_block(const lanes *map, int places, int channels, int num, float *mean, float *squares) {
+    lanes sums[channels + LANES];
+    memset(sums, 0, sizeof sums);
+    for (int i = 0; i < places; i++)
+        for (int c = 0; c < channels; c++) sums[c] += map[(ptrdiff_t)i * channels + c];
+    for (int c = 0; c < channels; c++) sums[c] = only(num, sums[c]);
+    sum_lanes(sums, channels, mean);
+    memset(sums, 0, sizeof sums);
+    for (int c = 0; c < channels; c++) mean[c] /= (float)places * num;
+    for (int i = 0; i < places; i++)
+        for (int c = 0; c < channels; c++) {
+            lanes deviation = map[(ptrdiff_t)i * channels + c] - mean[c];
+            sums[c] += deviation * deviation;
+        }
+    for (int c = 0; c < channels; c++) sums[c] = only(num, sums[c]);
+    sum_lanes(sums, channels, squares);
+}
+
+/* The largest activation in every 2x2 window of scale * map + shift (rows 2 and 3 of `statistics`): Swish or, with
+   slope 0, ReLU or leaky ReLU, which is taken of the largest value. codes: which of the four it was, the first of
+   equals, and 4 more where the slope applies. A NaN is the largest, and goes where PyTorch lets it go. */
+static void pool_block(const lanes *map, int height, int width, int channels, const float *statistics, int swish,
+                       float slope, lanes *out, flags *codes) {
+    const float *scale = statistics + 2 * channels, *shift = statistics + 3 * channels;
+    for (int y = 0; y < height / 2; y++)
+        for (int x = 0; x < width / 2; x++)
+            for (int c = 0; c < channels; c++) {
+                const lanes *corner = map + ((ptrdiff_t)2 * y * width + 2 * x) * channels + c;
+                lanes largest = (lanes){0} - __builtin_inff();
+                flags code = {0};
+                for (int i = 0; i < 4; i++) {
+                    lanes value = corner[(i / 2 * width + i % 2) * channels] * scale[c] + shift[c];
+                    if (swish) value *= sigmoid(value);
+                    flags larger = (value > largest) | (value != value);
+                    largest = choose(larger, value, largest);
+                    code = (larger & i) | (~larger & code);
+                }
+                if (!swish) {
+                    flags inactive = slope ? ~(largest > 0) : largest <= 0;
+                    largest = choose(inactive, slope ? largest * slope : (lanes){0}, largest);
+                    code |= inactive & 4;
+                }
+                *out++ = largest;
+                *codes++ = code;
+            }
+}
+
+/* The gradient in what `pool_block` has made of `num` images -> in the values that it has taken, before their
+   activation. map: may be null where neither Swish nor `sums` need it; sums: null, or [2][channels], of that gradient
+   and of its product with the map's deviation from the mean. */
+static void activation_gradient(const float *grad_output, int num, const flags *codes, const lanes *map, int height,
+                                int width, int channels, const float *statistics, int swish, float slope, lanes *grad,
+                                float *sums) {
+    const float *mean = statistics, *scale = statistics + 2 * channels, *shift = statistics + 3 * channels;
+    ptrdiff_t length = (ptrdiff_t)(height / 2) * (width / 2) * channels;
+    pack(grad_output, length, num, length, grad);
+    for (ptrdiff_t i = 0; !swish && i < length; i++)
+        grad[i] = choose(codes[i] < 4, grad[i], slope ? grad[i] * slope : (lanes){0});
+    if (!map) return;
+    lanes parts[2 * channels + LANES];
+    memset(parts, 0, sizeof parts);
+    for (int y = 0; y < height / 2; y++)
+        for (int x = 0; x < width / 2; x++)
+            for (int c = 0; c < channels; c++, grad++) {
+                const lanes *corner = map + ((ptrdiff_t)2 * y * width + 2 * x) * channels + c;
+                lanes value = *corner;
+                flags code = *codes++ & 3;
+                for (int i = 1; i < 4; i++)
+                    value = choose(code == i, corner[(i / 2 * width + i % 2) * channels], value);
+                if (swish) {
+                    lanes z = value * scale[c] + shift[c], s = sigmoid(z);
+                    *grad *= s * (1 + z * (1 - s));
+                }
+                parts[c] += *grad;
+                parts[channels + c] += *grad * (value - mean[c]);
+            }
+    if (sums) sum_lanes(parts, 2 * channels, sums);
+}
+
+/* The gradient in the values that `pool_block` has taken -> in its map, whose rows are `row` apart. Without `map` an
+   odd last row or column stays as it is; else factors, [3][channels], are those of that gradient, of the map, of 1. */
+static void unpool_block(const lanes *grad, const flags *codes, const lanes *map, int height, int width, int channels,
+                         const float *factors, lanes *out, ptrdiff_t row) {
+    const float *own = factors, *slope = factors + channels, *shift = factors + 2 * channels;
+    for (int y = 0; y < height / 2; y++)
+        for (int x = 0; x < width / 2; x++)
+            for (int c = 0; c < channels; c++) {
+                lanes value = map ? *grad++ * own[c] : *grad++;
+                flags code = *codes++ & 3;
+                for (int i = 0; i < 4; i++) {
+                    ptrdiff_t j = 2 * y + i / 2, k = (ptrdiff_t)(2 * x + i % 2) * channels + c;
+                    lanes there = (lanes)((code == i) & (flags)value);
+                    out[j * row + k] = map ? there + (map[j * width * channels + k] * slope[c] + shift[c]) : there;
+                }
+            }
+    for (int y = 0; map && y < height; y++)
+        for (int x = y < height / 2 * 2 ? width / 2 * 2 : 0; x < width; x++)
+            for (int c = 0; c < channels; c++)
+                out[y * row + x * channels + c] = map[((ptrdiff_t)y * width + x) * channels + c] * slope[c] + shift[c];
+}
