@@ -11,26 +11,30 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from ablation.data.splits import Split, Statistics
+from ablation.models.params import SimpleNNParams
 
 PADDING = 4  # pixels
 
 Batches = Iterable[tuple[Tensor, Tensor]]  # images float [B, 3, 32, 32], labels int64 [B]
 
 
-def simple_nn() -> nn.Module:
+def simple_nn(params: SimpleNNParams) -> nn.Module:
     """SimpleNN layer by layer as its table prints it; drawn from the same random state as ours, it is the same."""
+    activation = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "swish": nn.SiLU}[params.activation]
     return nn.Sequential(
         nn.Conv2d(3, 8, 5),
-        nn.ReLU(),
+        *([nn.BatchNorm2d(8)] if params.batch_norm else []),
+        activation(),
         nn.MaxPool2d(2),
         nn.Conv2d(8, 16, 3),
-        nn.ReLU(),
+        *([nn.BatchNorm2d(16)] if params.batch_norm else []),
+        activation(),
         nn.MaxPool2d(2),
         nn.Flatten(),
         nn.Linear(576, 120),
-        nn.ReLU(),
+        activation(),
         nn.Linear(120, 84),
-        nn.ReLU(),
+        activation(),
         nn.Linear(84, 10),
     )
 

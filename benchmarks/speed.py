@@ -135,7 +135,7 @@ def costs(setting: Setting) -> Results:
     )
 
 
-def peaks(setting: Setting) -> Results:
+def peaks(setting: Setting, variants: list[str]) -> Results:
     """FLOP/s of a matrix product and a convolution, bytes/s of a copy, by threads; FLOP of an image by variant."""
     return measure(
         [
@@ -144,7 +144,7 @@ def peaks(setting: Setting) -> Results:
                 for work in ("matmul", "convolution", "copy")
                 for n in setting.threads
             ),
-            *(Contender(variant, "flop", {"variant": variant}) for variant in ("simple_nn_aug", "resnet20")),
+            *(Contender(variant, "flop", {"variant": variant}) for variant in variants),
         ],
         setting.rounds,
     )

@@ -20,6 +20,7 @@ from ablation.configuration.study import resolve
 from ablation.data.augmentation import crop_flip, windows
 from ablation.data.splits import Normalization, Split, Statistics, channels_last, read_split, read_statistics
 from ablation.models.build import build_model
+from ablation.models.params import SimpleNNParams
 from ablation.training.backend import prepare
 from ablation.training.batches import Data, load_data
 from ablation.training.loop import new_run, train_epochs
@@ -135,7 +136,8 @@ def _textbook(variant: str, device: torch.device) -> Callable[..., object]:
     from benchmarks import baselines
 
     params = resolve("params.yaml")[1][variant]
-    model = (baselines.simple_nn() if params.model.name == "simple_nn" else build_model(params.model)).to(device)
+    build = baselines.simple_nn if isinstance(params.model, SimpleNNParams) else build_model
+    model = build(params.model).to(device)
     optimizer = torch.optim.SGD(model.parameters(), params.lr, momentum=0.9, weight_decay=params.weight_decay)
     return lambda batches: baselines.train(model, optimizer, batches, device)
 

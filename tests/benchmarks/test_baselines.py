@@ -29,9 +29,11 @@ def split() -> Split:
     return Split(images, torch.arange(64) % 10)
 
 
-@pytest.fixture(scope="module")
-def params() -> VariantParams:
+@pytest.fixture(scope="module", params=[False, True])
+def params(request: pytest.FixtureRequest) -> VariantParams:
+    """Of SimpleNN as it is, and with batch norm and Swish; no augmentation, since random numbers differ."""
     settings = resolve(str(PARAMS))[1]["simple_nn"].model_dump()
+    settings["model"] |= {"batch_norm": True, "activation": "swish"} if request.param else {}
     return VariantParams.parse(settings | {"batch_size": 64, "epochs": 1, "device": "cpu"}, "test")
 
 
@@ -54,7 +56,7 @@ def batches(kind: str, split: Split):
 @pytest.mark.parametrize("kind", ["PIL", "tensor", "one tensor"])
 def test_a_textbook_loop_takes_the_same_first_step_as_ours(kind, split, params, ours) -> None:
     torch.manual_seed(derive(0, "initialization"))
-    model = baselines.simple_nn()
+    model = baselines.simple_nn(params.model)
     optimizer = torch.optim.SGD(model.parameters(), params.lr, momentum=0.9, weight_decay=params.weight_decay)
     loss, accuracy = baselines.train(model, optimizer, batches(kind, split), CPU)
     assert loss == pytest.approx(ours.first_batch_loss, rel=1e-5)
