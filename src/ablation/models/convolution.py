@@ -12,7 +12,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "leaky_relu": F.leaky_relu,
     "swish": F.silu,  # x * sigmoid(x)
 }
-SLOPES = {"relu": 0.0, "leaky_relu": 0.01}  # for negative values; of those that are monotone, unlike Swish
+SLOPES = {"relu": 0.0, "leaky_relu": 0.01}  # for negative values; Swish falls until -1.28 before it rises
 MAX_CHANNELS = 64  # of the input; with 64 of both, cuDNN is about as fast
 GpuKernel = Callable[[Tensor, Tensor, int, int], Tensor]
 CpuKernel = Callable[[Tensor, nn.Conv2d, nn.BatchNorm2d | None, float | None], Tensor]
