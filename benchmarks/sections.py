@@ -65,14 +65,17 @@ def simple_nn(report: Report) -> None:
 
 
 def simple_nn_bn_swish(report: Report) -> None:
-    _training(report, "SimpleNN with augmentation, batch norm and Swish", "simple_nn_bn_swish", None, None)
+    _training(report, "SimpleNN with augmentation, batch norm and Swish", "simple_nn_bn_swish")
 
 
 def resnet20(report: Report) -> None:
     _training(report, "ResNet-20", "resnet20", one_seed=1.25, two_seeds=1.5)
 
 
-def _training(report: Report, title: str, variant: str, one_seed: float | None, two_seeds: float | None) -> None:
+def _training(
+    report: Report, title: str, variant: str, one_seed: float | None = None, two_seeds: float | None = None
+) -> None:
+    """one_seed, two_seeds: the ratios to the best DataLoader loop that are wanted, if any."""
     results, loops = speed.training(report.setting, variant, *AMOUNTS[variant])
     report.trained[variant] = results
     reference = best(results, loops)
@@ -112,20 +115,22 @@ def costs(report: Report) -> None:
 
 def peaks(report: Report) -> None:
     """After the groups whose figures it relates to the machine's limits, which are measured where they are not yet."""
-    for variant, group in zip(AMOUNTS, (simple_nn, simple_nn_bn_swish, resnet20), strict=True):
+    groups = {"simple_nn_aug": simple_nn, "simple_nn_bn_swish": simple_nn_bn_swish, "resnet20": resnet20}
+    for variant, group in groups.items():
         if variant not in report.trained:
             group(report)
     if not report.augmented:
         augmentation(report)
-    results = speed.peaks(report.setting, list(AMOUNTS))
+    results = speed.peaks(report.setting, list(groups))
     shares = speed.peak_table(results, report.trained, report.augmented, report.setting.threads)
     report.add("Share of the machine's measured peak", shares)
 
 
 def profile(report: Report) -> None:
     """Of an eager step on one thread; the largest operations of each network."""
+    variants = {"SimpleNN": "simple_nn_aug", "with batch norm and Swish": "simple_nn_bn_swish", "ResNet-20": "resnet20"}
     steps = {}
-    for title, variant in zip(("SimpleNN", "with batch norm and Swish", "ResNet-20"), AMOUNTS, strict=True):
+    for title, variant in variants.items():
         arguments = report.setting.arguments(variant=variant, num_images=1_280, num_threads=1)
         command = [*stage_command(), "-m", "benchmarks.profile", json.dumps(arguments)]
         out = subprocess.run(command, cwd=PROJECT, env=environment(), check=True, stdout=subprocess.PIPE, text=True)

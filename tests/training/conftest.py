@@ -1,3 +1,5 @@
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from ablation.common.settings import read_yaml
 from ablation.configuration.study import merge
 from ablation.data.augmentation import AUGMENTATIONS, CROP_FLIP
 from ablation.data.splits import Normalization, Split, Statistics, write_split, write_statistics
+from ablation.training import backend, cpu_kernels
 from ablation.training.params import VariantParams
 from ablation.training.randomness import epoch_plan
 
@@ -66,3 +69,22 @@ def splits_folder(tmp_path: Path, train_split: Split, val_split: Split) -> Path:
     write_split(folder / "val.safetensors", *val_split)
     write_statistics(folder / "statistics.json", STATISTICS, {"train": 100, "val": 40, "test": 0})
     return folder
+
+
+@pytest.fixture
+def no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process that has not loaded the CPU kernels yet, for the usual compiler."""
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(cpu_kernels, "_library", None)
+    monkeypatch.setattr(backend, "_compilers", {})
+
+
+@pytest.fixture
+def gcc(no_kernels: None) -> None:
+    if sys.platform != "linux" or shutil.which("gcc") is None:
+        pytest.skip("needs GCC")
+
+
+@pytest.fixture(scope="session")
+def kernels_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("kernels")

@@ -1,10 +1,6 @@
 """SimpleNN's convolutions and what follows them, with the vectors of this processor and with shorter ones."""
 
 import copy
-import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,11 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ablation.common import sources
-from ablation.models import convolution
 from ablation.models.convolution import CpuKernel
-from ablation.training import backend, cpu_kernels
-from ablation.training.backend import use_kernels, versions
+from ablation.training import cpu_kernels
 from ablation.training.cpu_kernels import conv_pool
 
 SHAPES = {  # channels, height, width, filters, their size
@@ -27,29 +20,14 @@ SHAPES = {  # channels, height, width, filters, their size
     "odd height": (1, 6, 4, 3, 2),  # of 5 x 3
     "pointwise": (2, 3, 4, 1, 1),
 }
-CPU = torch.device("cpu")
-needs_gcc = pytest.mark.skipif(sys.platform != "linux" or shutil.which("gcc") is None, reason="needs GCC")
-
-
-@pytest.fixture
-def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a process that has not loaded them yet, for the usual compiler."""
-    monkeypatch.delenv("CC", raising=False)
-    monkeypatch.setattr(cpu_kernels, "_library", None)
-    monkeypatch.setattr(backend, "_compilers", {})
-
-
-@pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("kernels")
 
 
 @pytest.fixture(params=["native", "x86-64-v3", "x86-64-v2"])  # the latter without AVX
-def kernels(request: pytest.FixtureRequest, fresh: None, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def kernels(request: pytest.FixtureRequest, gcc: None, kernels_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param != "native" and torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
         pytest.skip("needs an x86 processor with AVX2")
     monkeypatch.setattr(cpu_kernels, "FLAGS", [*cpu_kernels.FLAGS, f"-march={request.param}"])
-    cpu_kernels.load(folder)
+    cpu_kernels.load(kernels_folder)
 
 
 @pytest.fixture
@@ -108,7 +86,6 @@ def doubled(input: Tensor, layers: Layers) -> tuple[Tensor, Layers]:
     return input.detach().double().requires_grad_(), (conv.double(), bn if bn is None else bn.double())
 
 
-@needs_gcc
 @pytest.mark.parametrize("slope", [0.0, 0.25])
 @pytest.mark.parametrize("num_images", [1, 16, 37])
 @pytest.mark.parametrize("shape", SHAPES)
@@ -120,7 +97,6 @@ def test_they_equal_pytorchs_on_whole_numbers(shape, num_images, slope, kernels)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-@needs_gcc
 @pytest.mark.parametrize("whole", [False, True])  # windows with ties, batch norm of no or a negative scale
 @pytest.mark.parametrize(
     ("batch_norm", "slope"), [(False, 0.25), (False, None), (True, 0.0), (True, 0.25), (True, None)]
@@ -139,7 +115,6 @@ def test_they_are_as_exact_as_float32_allows(shape, num_images, batch_norm, slop
     assert not batch_norm or (ours["bias"] == 0).all()
 
 
-@needs_gcc
 def test_swish_is_exact_from_end_to_end_of_its_range(kernels) -> None:
     """And its derivative, which vanishes on the left: there the error is measured against one."""
     values = torch.linspace(-100, 100, 4_001)
@@ -158,7 +133,6 @@ def test_swish_is_exact_from_end_to_end_of_its_range(kernels) -> None:
     assert (gradient.flatten(1)[:, 1:] == 0).all()
 
 
-@needs_gcc
 @pytest.mark.parametrize(("batch_norm", "slope"), [(False, 0.0), (True, 0.0), (True, None)])
 def test_threads_and_repetition_leave_the_bits_alone(batch_norm, slope, kernels, threads) -> None:
     input, both = images("simple_nn.conv2", 100, whole=False), layers("simple_nn.conv2", batch_norm, whole=False)
@@ -170,7 +144,6 @@ def test_threads_and_repetition_leave_the_bits_alone(batch_norm, slope, kernels,
         assert all(torch.equal(others[name], tensor) for name, tensor in runs[0].items())
 
 
-@needs_gcc
 @pytest.mark.parametrize("slope", [0.0, 0.25])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_what_is_not_finite_goes_where_pytorch_lets_it_go(value, slope, kernels) -> None:
@@ -183,7 +156,6 @@ def test_what_is_not_finite_goes_where_pytorch_lets_it_go(value, slope, kernels)
         torch.testing.assert_close(ours[name], tensor, rtol=0, atol=0, equal_nan=True)
 
 
-@needs_gcc
 @pytest.mark.parametrize("slope", [0.0, None])
 def test_batch_norm_of_what_is_not_finite_is_not_a_number(slope, kernels) -> None:
     input, both = images("simple_nn.conv2", 20, whole=False), layers("simple_nn.conv2", batch_norm=True, whole=False)
@@ -194,7 +166,6 @@ def test_batch_norm_of_what_is_not_finite_is_not_a_number(slope, kernels) -> Non
     assert conv_pool(input, *both, slope).isnan().all()
 
 
-@needs_gcc
 def test_memory_format_and_gradients_that_nobody_asks_for(kernels) -> None:
     input, (conv, _) = images("simple_nn.conv1", 20, whole=True), layers("simple_nn.conv1", False, whole=True)
     theirs = results(conv_pool, input, (conv, None), 0.0)
@@ -206,7 +177,6 @@ def test_memory_format_and_gradients_that_nobody_asks_for(kernels) -> None:
     assert weight.is_contiguous(memory_format=torch.channels_last)
 
 
-@needs_gcc
 @pytest.mark.parametrize("name", ["weight", "gamma"])
 def test_a_parameter_that_changes_before_the_backward_pass_is_noticed(name, kernels) -> None:
     input, (conv, bn) = images("simple_nn.conv1", 2, whole=True), layers("simple_nn.conv1", True, whole=True)
@@ -218,7 +188,6 @@ def test_a_parameter_that_changes_before_the_backward_pass_is_noticed(name, kern
         output.sum().backward()
 
 
-@needs_gcc
 def test_a_second_derivative_is_refused(kernels) -> None:
     input, (conv, _) = images("odd", 2, whole=True), layers("odd", False, whole=True)
     output = conv_pool(input, conv, None, 0.0)
@@ -226,89 +195,3 @@ def test_a_second_derivative_is_refused(kernels) -> None:
     (gradient,) = torch.autograd.grad(output, conv.weight, grad_output, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
-
-
-@needs_gcc
-def test_a_cpu_trains_with_them_and_records_what_compiled_them(fresh, capsys) -> None:
-    use_kernels(CPU)
-    assert convolution._cpu_kernel is conv_pool
-    macros = subprocess.run(["gcc", "-dM", "-E", "-xc", os.devnull], capture_output=True, text=True).stdout
-    version, lanes = versions()["gcc"].rsplit(", ", 1)
-    assert f'__VERSION__ "{version}"' in macros and lanes in ("16 lanes", "8 lanes", "4 lanes")
-    assert capsys.readouterr().err == ""
-
-
-COMPILERS = {  # -> what the note says of them
-    "absent": "[Errno 2] No such file or directory: 'absent'",
-    "false": "false failed",
-    "clang": 'cpu_kernels.c:9:2: error: "GCC is needed"',
-}
-
-
-@pytest.mark.parametrize(("compiler", "reason"), COMPILERS.items())
-def test_without_gcc_pytorch_takes_over_with_a_note(compiler, reason, fresh, tmp_path, monkeypatch, capsys) -> None:
-    if compiler == "clang":
-        stub = tmp_path / "clang"
-        stub.write_text(f"#!/bin/sh\necho '{reason}' >&2\nexit 1\n")
-        stub.chmod(0o755)
-        compiler = str(stub)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CC", compiler)
-    use_kernels(CPU)
-    assert convolution._cpu_kernel is None and "gcc" not in versions()
-    note = f"note: layers by PyTorch's kernels, SimpleNN is up to 2.5 times as slow ({reason})\n"
-    assert capsys.readouterr().err == note
-    assert list(tmp_path.rglob("*.so")) == []
-
-
-@needs_gcc
-def test_the_library_is_compiled_once_for_a_source_a_processor_and_flags(fresh, tmp_path, monkeypatch) -> None:
-    def made() -> list[Path]:
-        monkeypatch.setattr(cpu_kernels, "_library", None)
-        cpu_kernels.load(tmp_path / "kernels")
-        return sorted((tmp_path / "kernels").iterdir())
-
-    (first,) = made()
-    written = first.stat().st_mtime_ns
-    assert made() == [first] and first.stat().st_mtime_ns == written
-    for path in cpu_kernels.SOURCE.parent.glob("cpu_*.[ch]"):
-        (tmp_path / path.name).write_text(path.read_text())
-    with (tmp_path / "cpu_lanes.h").open("a") as header:
-        header.write("/* another */\n")
-    monkeypatch.setattr(cpu_kernels, "SOURCE", tmp_path / cpu_kernels.SOURCE.name)
-    assert len(made()) == 2
-    monkeypatch.setattr(cpu_kernels, "FLAGS", [*cpu_kernels.FLAGS, "-ffp-contract=off"])
-    assert len(made()) == 3
-    run = cpu_kernels._run
-    monkeypatch.setattr(cpu_kernels, "_run", lambda *arguments: run(*arguments) + b"#define ANOTHER_PROCESSOR")
-    assert len(made()) == 4
-
-
-def test_their_source_is_code_of_a_process_that_has_imported_them() -> None:
-    code = set(cpu_kernels.SOURCE.parent.glob("cpu_*.[ch]"))
-    assert len(code) == 3 and code <= set(sources.loaded()) and code <= set(sources.digests())
-
-
-@needs_gcc
-@pytest.mark.parametrize("part", ["forward", "backward"])
-def test_they_use_torchs_threads(part, folder) -> None:
-    """And no OpenMP of their own, which the library is linked without."""
-    code = f"""
-import os, torch
-from pathlib import Path
-from ablation.training import cpu_kernels
-cpu_kernels.load(Path({str(folder)!r}))
-input, conv = torch.ones(64, 1, 3, 3), torch.nn.Conv2d(1, 1, 2)
-def started(num_threads, work):
-    torch.set_num_threads(num_threads)
-    before = os.listdir("/proc/self/task")
-    result = work()
-    return result, len(os.listdir("/proc/self/task")) - len(before)
-first, second = {(2, 2) if part == "forward" else (1, 2)}
-output, in_forward = started(first, lambda: cpu_kernels.conv_pool(input, conv, None, 0.0))
-_, in_backward = started(second, lambda: torch.autograd.grad(output, conv.weight, torch.ones_like(output)))
-libraries = {{line.split()[-1] for line in open("/proc/self/maps") if "gomp" in line}}
-print(in_forward, in_backward, len(libraries))"""
-    environment = os.environ | {"PYTHONPATH": str(Path(sources.__file__).parents[2])}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True)
-    assert done.stdout == ("1 0 1\n" if part == "forward" else "0 1 1\n")

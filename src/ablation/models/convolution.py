@@ -82,11 +82,11 @@ def conv_pool(input: Tensor, conv: Conv2d, bn: nn.Module, activation: str) -> Te
     slope = SLOPES.get(activation)
     if _cpu_kernel is not None and _suits_cpu_kernel(input, conv, bn):
         return _cpu_kernel(input, conv, bn if isinstance(bn, nn.BatchNorm2d) else None, slope)
-    map = bn(conv(input))
+    x = bn(conv(input))
     if slope is None:
-        return F.max_pool2d(ACTIVATIONS[activation](map), 2)
+        return F.max_pool2d(ACTIVATIONS[activation](x), 2)
     # Monotone, it commutes with the maximum, in value and gradient, and has a quarter of the elements to pass.
-    return ACTIVATIONS[activation](F.max_pool2d(map, 2))
+    return ACTIVATIONS[activation](F.max_pool2d(x, 2))
 
 
 def _suits_cpu_kernel(input: Tensor, conv: Conv2d, bn: nn.Module) -> bool:

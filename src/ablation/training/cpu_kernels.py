@@ -76,7 +76,8 @@ def conv_pool(input: Tensor, conv: nn.Conv2d, bn: nn.BatchNorm2d | None, slope: 
 
     slope: of a leaky ReLU, 0 for a ReLU; None: Swish. input: [N, C, H, W], N not 0; conv: square filters, with a bias,
     without stride and padding; bn: in training, made with PyTorch's defaults; all float32 on the CPU. Differentiable
-    once. The output, which is not empty, is in the channels-last format.
+    once. The output, which is not empty, is in the channels-last format. Batch norm takes the bias off again: its
+    gradient is then zero, where PyTorch's is what rounding leaves.
     """
     gamma, beta = (None, None) if bn is None else (bn.weight, bn.bias)
     output: Tensor = _ConvPool.apply(input, conv.weight, conv.bias, gamma, beta, bn, slope)

@@ -1,4 +1,4 @@
-/* Vectors of floats, a lane for each of as many images as a register has. */
+/* Vectors of floats of as many images as a register has lanes, one in each. */
 
 #include <stddef.h>
 #include <stdint.h>
