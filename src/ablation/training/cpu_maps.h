@@ -60,11 +60,16 @@ INLINE void weight_gradient_tile(const lanes *in, int channels, const lanes *gra
     lanes tile[MOST][TILE];
     for (int i = 0; i < num_places; i++)
         for (int k = 0; k < num_filters; k++) tile[i][k] = sums[k * run + i];
-    for (int x = 0; x < out_width; x++)
-        for (int i = 0; i < num_places; i++) {
-            lanes value = in[x * channels + i];
-            for (int k = 0; k < num_filters; k++) tile[i][k] += value * grad[x * filters + k];
+    for (int x = 0; x < out_width; x++) {
+        /* volatile: to be read once each, where GCC would read a value again for every product. */
+        const volatile lanes *places = in + x * channels, *factors = grad + x * filters;
+        lanes values[MOST];
+        for (int i = 0; i < num_places; i++) values[i] = places[i];
+        for (int k = 0; k < num_filters; k++) {
+            lanes factor = factors[k];
+            for (int i = 0; i < num_places; i++) tile[i][k] += values[i] * factor;
         }
+    }
     for (int i = 0; i < num_places; i++)
         for (int k = 0; k < num_filters; k++) sums[k * run + i] = tile[i][k];
 }
