@@ -75,7 +75,7 @@ def test_the_library_is_compiled_once_for_a_source_a_processor_and_flags(gcc, tm
 
 def test_their_source_is_code_of_a_process_that_has_imported_them() -> None:
     code = set(cpu_kernels.SOURCE.parent.glob("cpu_*.[ch]"))
-    assert len(code) == 3 and code <= set(sources.loaded()) and code <= set(sources.digests())
+    assert len(code) == 4 and code <= set(sources.loaded()) and code <= set(sources.digests())
 
 
 @pytest.mark.parametrize("part", ["forward", "backward"])

@@ -1,23 +1,21 @@
 /* Convolutions of few channels on a CPU, with what follows them: batch norm, activation, max-pooling.
 
    The images of a block stand side by side, one in each lane of a vector, so that however few the channels are, every
-   lane works. Every sum has a fixed order, whatever the number of threads: in the lanes, then over them, then over the
-   blocks. Outside all maps are channels-last, [num_images][height][width][channels]. */
+   lane works (cpu_maps.h); but where a gradient is in one value of four, image by image through these (cpu_places.h).
+   Every sum has a fixed order, whatever the number of threads: within a block, then over the blocks. Outside all maps
+   are channels-last, [num_images][height][width][channels]. */
 
 #if !defined(__GNUC__) || defined(__clang__)
 #error "GCC is needed" /* clang's code takes three times as long */
 #endif
 
-#include "cpu_maps.h"
+#include "cpu_places.h"
 
 const char *compiler(void) { return __VERSION__; }
 
 int num_lanes(void) { return LANES; }
 
-static int images_in(int block, int num_images) {
-    int left = num_images - block * LANES;
-    return left < LANES ? left : LANES;
-}
+static int images_in(int block, int num_images) { return at_most(LANES, num_images - block * LANES); }
 
 /* statistics: [4][filters], mean and variance of the map over images and places, then the scale and shift by which
    batch norm maps it (Ioffe & Szegedy 2015, arXiv 1502.03167). parts: [blocks][2][filters] of `moments_block`, joined
@@ -64,11 +62,11 @@ static void normalise_gradients(const float *parts, int blocks, double count, in
 /* The largest activations in the 2x2 windows of a convolution: Swish or a leaky ReLU of this slope, of what batch norm
    makes of it where gamma and beta, [filters], are not null.
    weight: [filters][size][size][channels]; output: [num_images][(height - size + 1) / 2][(width - size + 1) / 2]
-   [filters], not empty. For `gradients`: codes, as many vectors for each block as the output has; maps, those of the
-   convolution, or null where neither Swish nor batch norm needs them; statistics, [4][filters]. */
+   [filters], not empty. For the gradients: slopes and codes of `pool_block`, as many vectors for each block as the
+   output has; with batch norm (else null) maps, those of the convolution, and statistics, [4][filters]. */
 void convolve(const float *input, const float *weight, const float *bias, const float *gamma, const float *beta,
-              float *output, flags *codes, lanes *maps, float *statistics, int num_images, int height, int width,
-              int channels, int filters, int size, int swish, float slope, float eps, int num_threads) {
+              float *output, lanes *slopes, flags *codes, lanes *maps, float *statistics, int num_images, int height,
+              int width, int channels, int filters, int size, int swish, float slope, float eps, int num_threads) {
     int out_height = height - size + 1, out_width = width - size + 1, places = out_height * out_width;
     int blocks = (num_images + LANES - 1) / LANES, taps = size * size * channels;
     ptrdiff_t in_length = (ptrdiff_t)height * width * channels, map_length = (ptrdiff_t)places * filters;
@@ -96,7 +94,8 @@ void convolve(const float *input, const float *weight, const float *bias, const 
                 moments_block(map, places, filters, num, mean, mean + filters);
                 continue;
             }
-            pool_block(map, out_height, out_width, filters, statistics, swish, slope, out, codes + block * out_length);
+            pool_block(map, out_height, out_width, filters, statistics, swish, slope, out, slopes + block * out_length,
+                       codes + block * out_length);
             unpack(out, num, out_length, output + block * LANES * out_length);
         }
         if (gamma) {
@@ -105,7 +104,7 @@ void convolve(const float *input, const float *weight, const float *bias, const 
 #pragma omp for schedule(dynamic)
             for (int block = 0; block < blocks; block++) {
                 pool_block(maps + block * map_length, out_height, out_width, filters, statistics, swish, slope, out,
-                           codes + block * out_length);
+                           slopes + block * out_length, codes + block * out_length);
                 unpack(out, images_in(block, num_images), out_length, output + block * LANES * out_length);
             }
         }
@@ -117,12 +116,75 @@ void convolve(const float *input, const float *weight, const float *bias, const 
     free(parts);
 }
 
-/* The gradients in input (where it is not null), weight, bias, gamma and beta (null without batch norm), from the one
-   in the output of `convolve`. */
-void gradients(const float *input, const float *weight, const float *grad_output, const flags *codes, const lanes *maps,
-               const float *statistics, float *grad_input, float *grad_weight, float *grad_bias, float *grad_gamma,
-               float *grad_beta, int num_images, int height, int width, int channels, int filters, int size, int swish,
-               float slope, float eps, int num_threads) {
+/* The gradients in input (where it is not null), weight and bias, from the one in the output of `convolve`. */
+void gradients(const float *input, const float *weight, const float *grad_output, const lanes *slopes,
+               const flags *codes, float *grad_input, float *grad_weight, float *grad_bias, int num_images, int height,
+               int width, int channels, int filters, int size, int num_threads) {
+    int high = (height - size + 1) / 2, wide = (width - size + 1) / 2, blocks = (num_images + LANES - 1) / LANES;
+    int run = size * channels, pitch = padded(run + 2 * channels), num_sums = filters * size * padded(run);
+    ptrdiff_t in_length = (ptrdiff_t)height * width * channels, out_length = (ptrdiff_t)high * wide * filters;
+    size_t bordered_length = (size_t)filters * (size + 2) * pitch;
+    float *bordered = allocate(bordered_length * sizeof(float));
+    memset(bordered, 0, bordered_length * sizeof(float));
+    for (int k = 0; k < filters; k++)
+        for (int r = 0; r < size; r++)
+            memcpy(bordered + (k * (size + 2) + r + 1) * pitch + channels, weight + (k * size + r) * run,
+                   run * sizeof(float));
+    float *parts = allocate((size_t)blocks * (num_sums + filters) * sizeof(float));
+    memset(parts, 0, (size_t)blocks * (num_sums + filters) * sizeof(float));
+#pragma omp parallel num_threads(num_threads)
+    {
+        lanes *grad = allocate(out_length * sizeof(lanes));
+        flags *begin = allocate(out_length * sizeof(flags)), *shift = allocate(out_length * sizeof(flags));
+        float *grads = allocate(out_length * sizeof(lanes)); /* the same three by images */
+        int32_t *begins = allocate(out_length * sizeof(flags)), *shifts = allocate(out_length * sizeof(flags));
+        float *image = allocate((in_length + LANES) * sizeof(float));
+        memset(image + in_length, 0, LANES * sizeof(float));
+#pragma omp for schedule(dynamic)
+        for (int block = 0; block < blocks; block++) {
+            int num = images_in(block, num_images);
+            float *sums = parts + (size_t)block * (num_sums + filters);
+            pack(grad_output + block * LANES * out_length, out_length, num, out_length, grad);
+            locate_block(slopes + block * out_length, codes + block * out_length, high, wide, filters, width, channels,
+                         pitch, grad, begin, shift, sums + num_sums);
+            unpack(grad, num, out_length, grads);
+            unpack(begin, num, out_length, begins);
+            unpack(shift, num, out_length, shifts);
+            for (int l = 0; l < num; l++) {
+                ptrdiff_t n = block * LANES + l, own = l * out_length;
+                memcpy(image, input + n * in_length, in_length * sizeof(float));
+                add_filter_gradient(image, width, channels, begins + own, grads + own, high * wide, filters, size,
+                                    sums);
+                if (!grad_input) continue;
+                memset(image, 0, in_length * sizeof(float));
+                add_image_gradient(bordered, pitch, shifts + own, grads + own, high, wide, filters, size, image, width,
+                                   channels);
+                memcpy(grad_input + n * in_length, image, in_length * sizeof(float));
+            }
+        }
+        free(image);
+        free(shifts);
+        free(begins);
+        free(grads);
+        free(shift);
+        free(begin);
+        free(grad);
+    }
+    for (int block = 1; block < blocks; block++)
+        for (int i = 0; i < num_sums + filters; i++) parts[i] += parts[(size_t)block * (num_sums + filters) + i];
+    for (int i = 0; i < filters * size; i++)
+        memcpy(grad_weight + i * run, parts + i * padded(run), run * sizeof(float));
+    memcpy(grad_bias, parts + num_sums, filters * sizeof(float));
+    free(parts);
+    free(bordered);
+}
+
+/* With batch norm, which takes the bias off again, the gradients in input (where it is not null), weight, gamma and
+   beta. There every value of the map has one. */
+void batch_norm_gradients(const float *input, const float *weight, const float *grad_output, const lanes *slopes,
+                          const flags *codes, const lanes *maps, const float *statistics, float *grad_input,
+                          float *grad_weight, float *grad_gamma, float *grad_beta, int num_images, int height,
+                          int width, int channels, int filters, int size, float eps, int num_threads) {
     int out_height = height - size + 1, out_width = width - size + 1, run = size * channels, taps = size * size;
     int blocks = (num_images + LANES - 1) / LANES, border = grad_input ? size - 1 : 0, num_sums = size * run * filters;
     ptrdiff_t in_length = (ptrdiff_t)height * width * channels;
@@ -134,61 +196,47 @@ void gradients(const float *input, const float *weight, const float *grad_output
         for (int k = 0; k < filters; k++)
             for (int c = 0; c < channels; c++)
                 factors[(tap * filters + k) * channels + c] = weight[(k * taps + taps - 1 - tap) * channels + c];
-    lanes *grads = grad_gamma ? allocate(blocks * out_length * sizeof(lanes)) : NULL; /* of `activation_gradient` */
+    lanes *grads = allocate(blocks * out_length * sizeof(lanes)); /* of `activation_gradient` */
     float *norm_parts = allocate((size_t)blocks * 2 * filters * sizeof(float));
     float *norm_factors = allocate(3 * filters * sizeof(float));
-    float *parts = allocate((size_t)blocks * (num_sums + filters) * sizeof(float));
+    float *parts = allocate((size_t)blocks * num_sums * sizeof(float));
 #pragma omp parallel num_threads(num_threads)
     {
-        lanes *in = allocate(in_length * sizeof(lanes));
-        lanes *own = grads ? NULL : allocate(out_length * sizeof(lanes));
+        lanes *in = allocate(in_length * sizeof(lanes)), *sums = allocate((num_sums + LANES) * sizeof(lanes));
         lanes *grad = allocate(grad_length * sizeof(lanes)), *inside = grad + border * (row + filters);
-        lanes *sums = allocate((num_sums + filters + LANES) * sizeof(lanes)), *bias_sums = sums + num_sums;
         memset(grad, 0, grad_length * sizeof(lanes));
-        if (grad_gamma) {
 #pragma omp for schedule(dynamic)
-            for (int block = 0; block < blocks; block++)
-                activation_gradient(grad_output + block * LANES * out_length, images_in(block, num_images),
-                                    codes + block * out_length, maps + block * map_length, out_height, out_width,
-                                    filters, statistics, swish, slope, grads + block * out_length,
-                                    norm_parts + (ptrdiff_t)block * 2 * filters);
+        for (int block = 0; block < blocks; block++)
+            activation_gradient(grad_output + block * LANES * out_length, images_in(block, num_images),
+                                slopes + block * out_length, codes + block * out_length, maps + block * map_length,
+                                out_height, out_width, filters, statistics, grads + block * out_length,
+                                norm_parts + (ptrdiff_t)block * 2 * filters);
 #pragma omp single
-            normalise_gradients(norm_parts, blocks, (double)num_images * out_height * out_width, filters, statistics,
-                                eps, grad_gamma, grad_beta, norm_factors);
-        }
+        normalise_gradients(norm_parts, blocks, (double)num_images * out_height * out_width, filters, statistics, eps,
+                            grad_gamma, grad_beta, norm_factors);
 #pragma omp for schedule(dynamic)
         for (int block = 0; block < blocks; block++) {
             int num = images_in(block, num_images);
-            const lanes *map = maps ? maps + block * map_length : NULL;
-            lanes *out = grads ? grads + block * out_length : own;
-            if (!grad_gamma)
-                activation_gradient(grad_output + block * LANES * out_length, num, codes + block * out_length, map,
-                                    out_height, out_width, filters, statistics, swish, slope, out, NULL);
             pack(input + block * LANES * in_length, in_length, num, in_length, in);
-            unpool_block(out, codes + block * out_length, grad_gamma ? map : NULL, out_height, out_width, filters,
-                         norm_factors, inside, row);
-            memset(sums, 0, (num_sums + filters + LANES) * sizeof(lanes));
+            unpool_block(grads + block * out_length, codes + block * out_length, maps + block * map_length, out_height,
+                         out_width, filters, norm_factors, inside, row);
+            memset(sums, 0, (num_sums + LANES) * sizeof(lanes));
             add_weight_gradient(in, width, channels, inside, row, filters, size, out_height, out_width, sums);
-            for (int y = 0; !grad_gamma && y < out_height; y++) /* batch norm takes the bias off again */
-                for (int x = 0; x < out_width; x++)
-                    for (int k = 0; k < filters; k++) bias_sums[k] += inside[y * row + x * filters + k];
-            sum_lanes(sums, num_sums + filters, parts + (size_t)block * (num_sums + filters));
+            sum_lanes(sums, num_sums, parts + (size_t)block * num_sums);
             if (grad_input) {
                 convolve_block(grad, out_width + 2 * border, filters, factors, NULL, channels, size, in, height, width);
                 unpack(in, num, in_length, grad_input + block * LANES * in_length);
             }
         }
-        free(sums);
         free(grad);
-        free(own);
+        free(sums);
         free(in);
     }
     for (int block = 1; block < blocks; block++)
-        for (int i = 0; i < num_sums + filters; i++) parts[i] += parts[(size_t)block * (num_sums + filters) + i];
+        for (int i = 0; i < num_sums; i++) parts[i] += parts[(size_t)block * num_sums + i];
     for (int k = 0; k < filters; k++)
         for (int r = 0; r < size; r++)
             memcpy(grad_weight + (k * size + r) * run, parts + (r * filters + k) * run, run * sizeof(float));
-    memcpy(grad_bias, parts + num_sums, filters * sizeof(float));
     free(parts);
     free(norm_factors);
     free(norm_parts);

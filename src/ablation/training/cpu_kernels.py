@@ -56,8 +56,10 @@ def _compiled(folder: Path) -> Path:
 
 def _loaded(path: Path) -> Any:
     library: Any = ctypes.CDLL(str(path))
-    pointer, rest = ctypes.c_void_p, [*[ctypes.c_int] * 7, ctypes.c_float, ctypes.c_float, ctypes.c_int]
-    library.convolve.argtypes, library.gradients.argtypes = [pointer] * 9 + rest, [pointer] * 11 + rest
+    pointer, whole, real = ctypes.c_void_p, ctypes.c_int, ctypes.c_float
+    library.convolve.argtypes = [*[pointer] * 10, *[whole] * 7, real, real, whole]
+    library.gradients.argtypes = [*[pointer] * 8, *[whole] * 7]
+    library.batch_norm_gradients.argtypes = [*[pointer] * 11, *[whole] * 6, real, whole]
     library.compiler.restype = ctypes.c_char_p
     return library
 
@@ -105,32 +107,36 @@ class _ConvPool(torch.autograd.Function):
         lanes: int = _library.num_lanes()
         blocks = -(-num_images // lanes)
         output = input.new_empty(num_images, *lengths).permute(0, 3, 1, 2)  # channels-last
-        codes = input.new_empty(blocks, *lengths, lanes, dtype=torch.int32)
-        maps = None
-        if bn is not None or slope is None:
-            maps = input.new_empty(blocks, map_height, map_width, filters, lanes)
+        slopes = input.new_empty(blocks, *lengths, lanes)
+        codes = torch.empty_like(slopes, dtype=torch.int32)
+        maps = None if bn is None else input.new_empty(blocks, map_height, map_width, filters, lanes)
         statistics = input.new_empty(4, filters)
-        tensors = input, weight, bias, gamma, beta, output, codes, maps, statistics
-        sizes = num_images, height, width, channels, filters, size
-        ctx.settings = *sizes, slope is None, slope or 0.0, bn.eps if bn is not None else 0.0
-        _library.convolve(*_addresses(*tensors), *ctx.settings, torch.get_num_threads())
+        tensors = input, weight, bias, gamma, beta, output, slopes, codes, maps, statistics
+        ctx.sizes = num_images, height, width, channels, filters, size
+        ctx.eps = 0.0 if bn is None else bn.eps
+        settings = *ctx.sizes, slope is None, slope or 0.0, ctx.eps, torch.get_num_threads()
+        _library.convolve(*_addresses(*tensors), *settings)
         if bn is not None:
             _track(bn, statistics[0], statistics[1], num_images * map_height * map_width)
-        ctx.save_for_backward(input, weight, gamma, codes, maps, statistics)
+        ctx.save_for_backward(input, weight, gamma, slopes, codes, maps, statistics)
         return output
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        input, weight, gamma, codes, maps, statistics = ctx.saved_tensors
+        input, weight, gamma, slopes, codes, maps, statistics = ctx.saved_tensors
         grad_output = grad_output.contiguous(memory_format=torch.channels_last)
+        given = input, weight, grad_output, slopes, codes
         grad_input = torch.empty_like(input) if ctx.needs_input_grad[0] else None
-        grad_weight, grad_bias = torch.empty_like(weight), weight.new_empty(len(weight))
-        grad_gamma, grad_beta = (None, None) if gamma is None else weight.new_empty(2, len(weight))
-        grads = grad_input, grad_weight, grad_bias, grad_gamma, grad_beta
-        addresses = _addresses(input, weight, grad_output, codes, maps, statistics, *grads)
-        _library.gradients(*addresses, *ctx.settings, torch.get_num_threads())
-        return *grads, None, None
+        grad_weight, num_threads = torch.empty_like(weight), torch.get_num_threads()
+        if gamma is None:
+            grads = grad_input, grad_weight, weight.new_empty(len(weight))
+            _library.gradients(*_addresses(*given, *grads), *ctx.sizes, num_threads)
+            return *grads, None, None, None, None
+        grad_bias, grad_gamma, grad_beta = weight.new_zeros(3, len(weight))
+        addresses = _addresses(*given, maps, statistics, grad_input, grad_weight, grad_gamma, grad_beta)
+        _library.batch_norm_gradients(*addresses, *ctx.sizes, ctx.eps, num_threads)
+        return grad_input, grad_weight, grad_bias, grad_gamma, grad_beta, None, None
 
 
 def _track(bn: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:

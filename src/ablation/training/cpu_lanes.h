@@ -29,6 +29,16 @@ static void *allocate(size_t bytes) {
     return memory;
 }
 
+static int at_most(int most, int number) { return number < most ? number : most; }
+
+INLINE lanes load(const float *from) {
+    lanes a;
+    memcpy(&a, from, sizeof a);
+    return a;
+}
+
+INLINE void store(lanes a, float *to) { memcpy(to, &a, sizeof a); }
+
 INLINE lanes choose(flags condition, lanes a, lanes b) {
     return (lanes)((condition & (flags)a) | (~condition & (flags)b));
 }
@@ -62,17 +72,20 @@ static void pack(const float *images, ptrdiff_t stride, int num, ptrdiff_t lengt
         for (int l = 0; l < LANES; l++) out[i][l] = l < num ? images[l * stride + i] : 0;
 }
 
-static void unpack(const lanes *in, int num, ptrdiff_t length, float *images) {
+/* `length` vectors, of floats or flags -> as many numbers of each of the first `num` lanes. */
+static void unpack(const void *vectors, int num, ptrdiff_t length, void *images) {
+    const lanes *in = vectors;
+    float *out = images;
     ptrdiff_t i = 0;
     for (; i + LANES <= length; i += LANES) {
         lanes rows[LANES];
         memcpy(rows, in + i, sizeof rows);
         transpose(rows);
         for (int l = 0; l < LANES; l++)
-            if (l < num) memcpy(images + l * length + i, &rows[l], sizeof(lanes));
+            if (l < num) memcpy(out + l * length + i, &rows[l], sizeof(lanes));
     }
     for (; i < length; i++)
-        for (int l = 0; l < num; l++) images[l * length + i] = in[i][l];
+        for (int l = 0; l < num; l++) memcpy(out + l * length + i, (const float *)(in + i) + l, sizeof(float));
 }
 
 /* The sum over the lanes of each of `length` vectors, whose memory goes on for LANES more. */

@@ -112,46 +112,45 @@ static void moments_block(const lanes *map, int places, int channels, int num, f
 }
 
 /* The largest activation in every 2x2 window of scale * map + shift (rows 2 and 3 of `statistics`): Swish or, with
-   slope 0, ReLU or leaky ReLU, which is taken of the largest value. codes: which of the four it was, the first of
-   equals, and 4 more where the slope applies. A NaN is the largest, and goes where PyTorch lets it go. */
+   slope 0, ReLU or leaky ReLU, which is taken of the largest value. slopes: the activation's derivative there; codes:
+   which of the four it was, the first of equals. A NaN is the largest, and goes where PyTorch lets it go. */
 static void pool_block(const lanes *map, int height, int width, int channels, const float *statistics, int swish,
-                       float slope, lanes *out, flags *codes) {
+                       float slope, lanes *out, lanes *slopes, flags *codes) {
     const float *scale = statistics + 2 * channels, *shift = statistics + 3 * channels;
     for (int y = 0; y < height / 2; y++)
         for (int x = 0; x < width / 2; x++)
             for (int c = 0; c < channels; c++) {
                 const lanes *corner = map + ((ptrdiff_t)2 * y * width + 2 * x) * channels + c;
-                lanes largest = (lanes){0} - __builtin_inff();
+                lanes largest = (lanes){0} - __builtin_inff(), derivative = {0};
                 flags code = {0};
                 for (int i = 0; i < 4; i++) {
-                    lanes value = corner[(i / 2 * width + i % 2) * channels] * scale[c] + shift[c];
-                    if (swish) value *= sigmoid(value);
+                    lanes value = corner[(i / 2 * width + i % 2) * channels] * scale[c] + shift[c], gate = {0};
+                    if (swish) value *= gate = sigmoid(value);
                     flags larger = (value > largest) | (value != value);
                     largest = choose(larger, value, largest);
+                    derivative = choose(larger, gate, derivative);
                     code = (larger & i) | (~larger & code);
                 }
-                if (!swish) {
+                if (swish) {
+                    derivative += largest * (1 - derivative);
+                } else {
                     flags inactive = slope ? ~(largest > 0) : largest <= 0;
+                    derivative = choose(inactive, (lanes){0} + slope, (lanes){0} + 1);
                     largest = choose(inactive, slope ? largest * slope : (lanes){0}, largest);
-                    code |= inactive & 4;
                 }
                 *out++ = largest;
+                *slopes++ = derivative;
                 *codes++ = code;
             }
 }
 
 /* The gradient in what `pool_block` has made of `num` images -> in the values that it has taken, before their
-   activation. map: may be null where neither Swish nor `sums` need it; sums: null, or [2][channels], of that gradient
-   and of its product with the map's deviation from the mean. */
-static void activation_gradient(const float *grad_output, int num, const flags *codes, const lanes *map, int height,
-                                int width, int channels, const float *statistics, int swish, float slope, lanes *grad,
+   activation. sums: [2][channels], of that gradient and of its product with the map's deviation from the mean. */
+static void activation_gradient(const float *grad_output, int num, const lanes *slopes, const flags *codes,
+                                const lanes *map, int height, int width, int channels, const float *mean, lanes *grad,
                                 float *sums) {
-    const float *mean = statistics, *scale = statistics + 2 * channels, *shift = statistics + 3 * channels;
     ptrdiff_t length = (ptrdiff_t)(height / 2) * (width / 2) * channels;
     pack(grad_output, length, num, length, grad);
-    for (ptrdiff_t i = 0; !swish && i < length; i++)
-        grad[i] = choose(codes[i] < 4, grad[i], slope ? grad[i] * slope : (lanes){0});
-    if (!map) return;
     lanes parts[2 * channels + LANES];
     memset(parts, 0, sizeof parts);
     for (int y = 0; y < height / 2; y++)
@@ -159,36 +158,32 @@ static void activation_gradient(const float *grad_output, int num, const flags *
             for (int c = 0; c < channels; c++, grad++) {
                 const lanes *corner = map + ((ptrdiff_t)2 * y * width + 2 * x) * channels + c;
                 lanes value = *corner;
-                flags code = *codes++ & 3;
+                flags code = *codes++;
                 for (int i = 1; i < 4; i++)
                     value = choose(code == i, corner[(i / 2 * width + i % 2) * channels], value);
-                if (swish) {
-                    lanes z = value * scale[c] + shift[c], s = sigmoid(z);
-                    *grad *= s * (1 + z * (1 - s));
-                }
+                *grad *= *slopes++;
                 parts[c] += *grad;
                 parts[channels + c] += *grad * (value - mean[c]);
             }
-    if (sums) sum_lanes(parts, 2 * channels, sums);
+    sum_lanes(parts, 2 * channels, sums);
 }
 
-/* The gradient in the values that `pool_block` has taken -> in its map, whose rows are `row` apart. Without `map` an
-   odd last row or column stays as it is; else factors, [3][channels], are those of that gradient, of the map, of 1. */
+/* That gradient -> in the map, whose rows are `row` apart. factors: [3][channels], of that gradient, the map and 1. */
 static void unpool_block(const lanes *grad, const flags *codes, const lanes *map, int height, int width, int channels,
                          const float *factors, lanes *out, ptrdiff_t row) {
     const float *own = factors, *slope = factors + channels, *shift = factors + 2 * channels;
     for (int y = 0; y < height / 2; y++)
         for (int x = 0; x < width / 2; x++)
             for (int c = 0; c < channels; c++) {
-                lanes value = map ? *grad++ * own[c] : *grad++;
-                flags code = *codes++ & 3;
+                lanes value = *grad++ * own[c];
+                flags code = *codes++;
                 for (int i = 0; i < 4; i++) {
                     ptrdiff_t j = 2 * y + i / 2, k = (ptrdiff_t)(2 * x + i % 2) * channels + c;
                     lanes there = (lanes)((code == i) & (flags)value);
-                    out[j * row + k] = map ? there + (map[j * width * channels + k] * slope[c] + shift[c]) : there;
+                    out[j * row + k] = there + (map[j * width * channels + k] * slope[c] + shift[c]);
                 }
             }
-    for (int y = 0; map && y < height; y++)
+    for (int y = 0; y < height; y++)
         for (int x = y < height / 2 * 2 ? width / 2 * 2 : 0; x < width; x++)
             for (int c = 0; c < channels; c++)
                 out[y * row + x * channels + c] = map[((ptrdiff_t)y * width + x) * channels + c] * slope[c] + shift[c];
