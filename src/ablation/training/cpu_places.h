@@ -14,8 +14,8 @@
 /* Length of the memory of a run of floats that is taken vector by vector from its start on. */
 static int padded(int run) { return run + LANES; }
 
-/* For a block: the gradient after the activation -> before it; sums: [filters], of that. begins: where in its image the
-   filter was, whose value was taken; shifts: what `add_image_gradient` takes. */
+/* For a block: grad, after the activation -> before it; sums: [filters], of that; begins, shifts: of every place, what
+   `add_filter_gradient` and `add_image_gradient` take. */
 static void locate_block(const lanes *slopes, const flags *codes, int high, int wide, int filters, int width,
                          int channels, int pitch, lanes *grad, flags *begins, flags *shifts, float *sums) {
     lanes parts[filters + LANES];
@@ -53,7 +53,7 @@ INLINE void filter_gradient_tile(const float *image, ptrdiff_t row, const int32_
 }
 
 /* Adds to sums, [filters][size][padded(size * channels)]. image: [.][width][channels], whose memory goes on for LANES
-   more; begins: where in it the filter was. */
+   more; begins: where in it the filter was for the value that was taken. */
 static void add_filter_gradient(const float *image, int width, int channels, const int32_t *begins, const float *grad,
                                 int places, int filters, int size, float *sums) {
     ptrdiff_t row = (ptrdiff_t)width * channels, pitch = padded(size * channels);
@@ -82,8 +82,8 @@ INLINE void image_gradient_tile(const float *bordered, ptrdiff_t pitch, ptrdiff_
 }
 
 /* Adds to out, [.][width][channels], whose memory goes on for LANES more. bordered: [filters][size + 2][pitch], filters
-   within a border of zeros; shifts: from where on a part of them, as large as what a window has seen, has the filter
-   over the place of the maximum. */
+   within a border of zeros; shifts: where the part of one begins that lies over all that the window has seen, with the
+   filter over the value that was taken. */
 static void add_image_gradient(const float *bordered, ptrdiff_t pitch, const int32_t *shifts, const float *grad,
                                int places_high, int places_wide, int filters, int size, float *out, int width,
                                int channels) {
