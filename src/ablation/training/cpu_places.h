@@ -6,11 +6,6 @@
 
 #include "cpu_maps.h"
 
-/* Calls with the constants WIDTH in place of 1 to MOST rows and VECTORS in place of 1 or 2. */
-#define WITH_ROWS(rows, vectors, call) \
-    if ((vectors) == 2) { enum { VECTORS = 2 }; WITH_WIDTH(rows, call) } \
-    else { enum { VECTORS = 1 }; WITH_WIDTH(rows, call) }
-
 /* Length of the memory of a run of floats that is taken vector by vector from its start on. */
 static int padded(int run) { return run + LANES; }
 
@@ -32,24 +27,14 @@ static void locate_block(const lanes *slopes, const flags *codes, int high, int 
     sum_lanes(parts, filters, sums);
 }
 
-INLINE void add_rows(const float *from, ptrdiff_t row, float factor, lanes tile[MOST][2], const int num_rows,
-                     const int num_vectors) {
-    for (int r = 0; r < num_rows; r++, from += row)
-        for (int v = 0; v < num_vectors; v++) tile[r][v] += load(from + v * LANES) * factor;
-}
-
-INLINE void store_rows(const lanes tile[MOST][2], float *to, ptrdiff_t row, const int num_rows, const int num_vectors) {
-    for (int r = 0; r < num_rows; r++, to += row)
-        for (int v = 0; v < num_vectors; v++) store(load(to + v * LANES) + tile[r][v], to + v * LANES);
-}
-
 INLINE void filter_gradient_tile(const float *image, ptrdiff_t row, const int32_t *begins, const float *grad,
-                                 int places, int filters, float *sums, ptrdiff_t pitch, const int num_rows,
-                                 const int num_vectors) {
-    lanes tile[MOST][2] = {0};
-    for (int i = 0; i < places; i++)
-        add_rows(image + begins[i * filters], row, grad[i * filters], tile, num_rows, num_vectors);
-    store_rows(tile, sums, pitch, num_rows, num_vectors);
+                                 int places, int filters, float *sums, ptrdiff_t pitch, const int num_rows) {
+    lanes tile[MOST] = {0};
+    for (int i = 0; i < places; i++) {
+        const float *from = image + begins[i * filters];
+        for (int r = 0; r < num_rows; r++) tile[r] += load(from + r * row) * grad[i * filters];
+    }
+    for (int r = 0; r < num_rows; r++) store(load(sums + r * pitch) + tile[r], sums + r * pitch);
 }
 
 /* Adds to sums, [filters][size][padded(size * channels)]. image: [.][width][channels], whose memory goes on for LANES
@@ -59,25 +44,27 @@ static void add_filter_gradient(const float *image, int width, int channels, con
     ptrdiff_t row = (ptrdiff_t)width * channels, pitch = padded(size * channels);
     for (int k = 0; k < filters; k++)
         for (int r = 0; r < size; r += MOST)
-            for (int i = 0; i < size * channels; i += 2 * LANES) {
-                int rows = at_most(MOST, size - r), vectors = size * channels - i > LANES ? 2 : 1;
+            for (int i = 0; i < size * channels; i += LANES) {
                 const float *from = image + r * row + i;
                 float *target = sums + (k * size + r) * pitch + i;
-                WITH_ROWS(rows, vectors, filter_gradient_tile(from, row, begins + k, grad + k, places, filters, target,
-                                                              pitch, WIDTH, VECTORS))
+                WITH_WIDTH(at_most(MOST, size - r), filter_gradient_tile(from, row, begins + k, grad + k, places,
+                                                                         filters, target, pitch, WIDTH))
             }
 }
 
 INLINE void image_gradient_tile(const float *bordered, ptrdiff_t pitch, ptrdiff_t length, const int32_t *shifts,
                                 const float *grad, int places_high, int places_wide, int filters, float *out,
-                                int width, int channels, const int num_rows, const int num_vectors) {
+                                int width, int channels, const int num_rows) {
     ptrdiff_t row = (ptrdiff_t)width * channels;
     for (int y = 0; y < places_high; y++)
         for (int x = 0; x < places_wide; x++, shifts += filters, grad += filters) {
-            lanes tile[MOST][2] = {0};
-            for (int k = 0; k < filters; k++)
-                add_rows(bordered + k * length + shifts[k], pitch, grad[k], tile, num_rows, num_vectors);
-            store_rows(tile, out + 2 * y * row + 2 * x * channels, row, num_rows, num_vectors);
+            lanes tile[MOST] = {0};
+            for (int k = 0; k < filters; k++) {
+                const float *from = bordered + k * length + shifts[k];
+                for (int r = 0; r < num_rows; r++) tile[r] += load(from + r * pitch) * grad[k];
+            }
+            float *to = out + 2 * y * row + 2 * x * channels;
+            for (int r = 0; r < num_rows; r++) store(load(to + r * row) + tile[r], to + r * row);
         }
 }
 
@@ -88,12 +75,11 @@ static void add_image_gradient(const float *bordered, ptrdiff_t pitch, const int
                                int places_high, int places_wide, int filters, int size, float *out, int width,
                                int channels) {
     for (int r = 0; r < size + 1; r += MOST)
-        for (int i = 0; i < (size + 1) * channels; i += 2 * LANES) {
-            int rows = at_most(MOST, size + 1 - r), vectors = (size + 1) * channels - i > LANES ? 2 : 1;
+        for (int i = 0; i < (size + 1) * channels; i += LANES) {
             const float *from = bordered + r * pitch + i;
-            float *target = out + ((ptrdiff_t)r * width) * channels + i;
-            WITH_ROWS(rows, vectors,
-                      image_gradient_tile(from, pitch, (size + 2) * pitch, shifts, grad, places_high, places_wide,
-                                          filters, target, width, channels, WIDTH, VECTORS))
+            float *target = out + (ptrdiff_t)r * width * channels + i;
+            WITH_WIDTH(at_most(MOST, size + 1 - r),
+                       image_gradient_tile(from, pitch, (size + 2) * pitch, shifts, grad, places_high, places_wide,
+                                           filters, target, width, channels, WIDTH))
         }
 }
