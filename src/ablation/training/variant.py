@@ -37,10 +37,10 @@ def train_variant(params: VariantParams, splits: Path, output: Path) -> None:
     splits: folder of {train,val}.safetensors and statistics.json. output: a folder named as the variant; gets weights/,
     metrics/ and timing/, with an entry per seed.
     """
-    device = prepare(params)
-    code = loaded()  # what it needs on this device included
     compiler = threading.Thread(target=_import_compiler)
     compiler.start()
+    device = prepare(params)
+    code = loaded()  # what it needs on this device included
     inputs = [splits / name for name in ("train.safetensors", "val.safetensors", "statistics.json")]
     # What is excluded does not affect a seed's result.
     settings = params.model_dump(exclude={"seeds", "device", "checkpoint_every_epochs"})
@@ -62,7 +62,7 @@ def train_variant(params: VariantParams, splits: Path, output: Path) -> None:
 
 
 def _import_compiler() -> None:
-    """torch.optim imports it at its first use: a second that reading the data hides and forked seeds share."""
+    """torch.optim imports it at its first use: a second that GCC and the data hide and that forked seeds share."""
     gc.disable()  # an import leaves no garbage to look for
     importlib.import_module("torch._dynamo")
     gc.freeze()
