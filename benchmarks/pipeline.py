@@ -46,9 +46,9 @@ def train_stage(splits: Path, device: str, folder: Path, rounds: int) -> dict[st
             shutil.copytree(PROJECT / part, folder / name / part, ignore=shutil.ignore_patterns("__pycache__"))
         config = folder / name / "configs" / "train" / f"{VARIANT}.yaml"
         write_yaml(config, settings | {"device": device, "epochs": 1, "seeds": [0]})
-    for round_ in range(1 + rounds):  # the first compiles Python's files
+    for round_ in range(1 + rounds):  # the first compiles Python's files and the kernels
         for name, measured in times.items():
-            for left in ("runs", ".dvc"):  # with the checkpoint of the round before
+            for left in ("runs", ".dvc/tmp/checkpoints"):  # the compiled kernels stay, as after a first train stage
                 shutil.rmtree(folder / name / left, ignore_errors=True)
             wall = _run([*stage_command(), "stages/train.py", VARIANT], folder / name)
             if round_:
