@@ -116,7 +116,8 @@ void convolve(const float *input, const float *weight, const float *bias, const 
     free(parts);
 }
 
-/* The gradients in input (where it is not null), weight and bias, from the one in the output of `convolve`. */
+/* Without batch norm, the gradients in input (where it is not null), weight and bias, from the one in the output of
+   `convolve`. */
 void gradients(const float *input, const float *weight, const float *grad_output, const lanes *slopes,
                const flags *codes, float *grad_input, float *grad_weight, float *grad_bias, int num_images, int height,
                int width, int channels, int filters, int size, int num_threads) {
