@@ -150,7 +150,7 @@ void gradients(const float *input, const float *weight, const float *grad_output
                          pitch, grad, begin, shift, sums + num_sums);
             unpack(grad, num, out_length, grads);
             unpack(begin, num, out_length, begins);
-            unpack(shift, num, out_length, shifts);
+            if (grad_input) unpack(shift, num, out_length, shifts);
             for (int l = 0; l < num; l++) {
                 ptrdiff_t n = block * LANES + l, own = l * out_length;
                 memcpy(image, input + n * in_length, in_length * sizeof(float));
