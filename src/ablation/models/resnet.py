@@ -48,7 +48,7 @@ class BasicBlock(nn.Module):
             self.shortcut = nn.Identity()
         elif params.shortcut == "projection":
             self.shortcut = nn.Sequential(
-                nn.Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
+                Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
             )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ def depthwise_separable(in_channels: int, channels: int, stride: int) -> nn.Modu
         nn.Conv2d(in_channels, in_channels, 3, stride, padding=1, groups=in_channels, bias=False),
         nn.BatchNorm2d(in_channels),
         nn.ReLU(),
-        nn.Conv2d(in_channels, channels, 1, bias=False),
+        Conv2d(in_channels, channels, 1, bias=False),
     )
 
 

@@ -62,7 +62,7 @@ class Fire(nn.Module):
         super().__init__()
         self.squeeze = nn.Conv2d(in_channels, squeeze, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(squeeze)
-        self.expand1x1 = nn.Conv2d(squeeze, expand, 1, bias=False)
+        self.expand1x1 = Conv2d(squeeze, expand, 1, bias=False)
         self.expand3x3 = Conv2d(squeeze, expand, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(2 * expand)
 

@@ -60,13 +60,13 @@ def use_kernels(device: torch.device) -> None:
             convolution.train_with(cpu=cpu_kernels.conv_pool)
         elif has_tf32(device):
             slower = "training"
-            from ablation.training import gpu_kernels
+            from ablation.training import gpu_convolution
 
             zeros = torch.zeros(1, 16, 4, 4, device=device), torch.zeros(16, 16, 3, 3, device=device)
-            gpu_kernels.conv2d(*zeros, 1, 1)
+            gpu_convolution.conv2d(*zeros, 1, 1)
             torch.cuda.synchronize(device)
-            _compilers = {"triton": gpu_kernels.VERSION}
-            convolution.train_with(gpu=gpu_kernels.conv2d)
+            _compilers = {"triton": gpu_convolution.VERSION}
+            convolution.train_with(gpu=gpu_convolution.conv2d)
     except Exception as error:
         reason = (str(error) or repr(error)).splitlines()[0]
         print(f"note: layers by PyTorch's kernels, {slower} is up to 2.5 times as slow ({reason})", file=sys.stderr)

@@ -1,10 +1,7 @@
-"""Convolutions by Triton. Its interpreter runs them on a CPU, in float32 alone: it multiplies bfloat16 wrongly."""
+"""Convolutions by Triton, in its interpreter and on a GPU."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,8 +12,8 @@ from ablation.models import convolution
 from ablation.models.convolution import Conv2d
 from ablation.training import backend
 from ablation.training.backend import precision, prepare, use_kernels, versions
+from tests.training.interpreter import in_the_interpreter
 
-PROJECT = Path(__file__).parents[2]
 SHAPES = {  # of the networks, and an odd one: channels, height, width, filters, their size, stride, padding
     "simple_nn.conv1": (3, 32, 32, 8, 5, 1, 0),
     "simple_nn.conv2": (8, 14, 14, 16, 3, 1, 0),
@@ -25,7 +22,9 @@ SHAPES = {  # of the networks, and an odd one: channels, height, width, filters,
     "resnet20.stage3": (64, 8, 8, 64, 3, 1, 1),
     "squeezenet.fire6": (24, 16, 16, 96, 3, 1, 1),
     "pointwise": (48, 8, 8, 24, 1, 1, 0),
+    "resnet20.shortcut": (16, 32, 32, 32, 1, 2, 0),
     "odd": (3, 9, 14, 5, 3, 2, 1),
+    "skipping": (17, 11, 8, 70, 2, 3, 1),
 }
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 GPU = torch.device("cuda:0")
@@ -42,7 +41,7 @@ def inputs(shape: str, num_images: int, device: str, dtype: torch.dtype) -> list
 
 def computed(shape: str, num_images: int, device: str, dtype: torch.dtype, channels_last: bool) -> list[Tensor]:
     """The kernels' output and gradients in input and weight."""
-    from ablation.training import gpu_kernels as kernels
+    from ablation.training import gpu_convolution as kernels
 
     tensors = inputs(shape, num_images, device, dtype)
     if channels_last:
@@ -64,40 +63,64 @@ def relative_errors(shape: str, num_images: int, device: str, dtype: torch.dtype
     return [((a.double() - e).norm() / e.norm()).item() for a, e in zip(actual, expected, strict=True)]
 
 
-def in_the_interpreter(code: str) -> str:
-    """What `code` prints in a process of its own: Triton decides for its interpreter when it is imported."""
-    pytest.importorskip("triton", minversion="3.7", reason="an older interpreter fails with NumPy 2.4")
-    environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": f"{PROJECT / 'src'}{os.pathsep}{PROJECT}"}
-    command = [sys.executable, "-c", f"import json, torch\nfrom tests.training.test_gpu_kernels import *\n{code}"]
-    return subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
-
-
-@pytest.mark.parametrize("channels_last", [True, False])
-@pytest.mark.parametrize("num_programs", [528, 4])  # few: each takes several blocks of pixels
+@pytest.mark.parametrize(
+    ("num_programs", "channels_last"), [(264, True), (4, False)]
+)  # few: more blocks of pixels each
 def test_in_the_interpreter_the_kernels_are_a_convolution_and_its_gradients(num_programs, channels_last) -> None:
     out = in_the_interpreter(
-        f"from ablation.training import gpu_kernels as kernels; kernels.NUM_PROGRAMS = {num_programs}\n"
-        f"print(json.dumps({{s: relative_errors(s, 3, 'cpu', torch.float32, {channels_last}) for s in SHAPES}}))"
+        "from tests.training.test_gpu_convolution import SHAPES, relative_errors\n"
+        f"from ablation.training import gpu_convolution as kernels; kernels.NUM_PROGRAMS = {num_programs}\n"
+        f"print(json.dumps({{s: relative_errors(s, 2, 'cpu', torch.float32, {channels_last}) for s in SHAPES}}))"
     )
     errors = json.loads(out)
     assert errors.keys() == SHAPES.keys()
     assert max(max(of_shape) for of_shape in errors.values()) < 1e-5
 
 
+def test_a_gradient_may_be_some_channels_of_a_larger_tensor() -> None:
+    """As it is where outputs were concatenated; it is not copied."""
+    out = in_the_interpreter(
+        "from torch.nn.grad import conv2d_input, conv2d_weight\n"
+        "from ablation.training import gpu_convolution as kernels\n"
+        "torch.manual_seed(0)\n"
+        "input, weight, whole = torch.randn(2, 8, 6, 5), torch.randn(16, 8, 3, 3), torch.randn(2, 40, 6, 5)\n"
+        "part = whole.to(memory_format=torch.channels_last)[:, 24:]\n"
+        "assert kernels.by_pixels(part)[0] is part and kernels.by_pixels(part)[1] == 40\n"
+        "assert kernels.by_pixels(whole)[1] == 40\n"
+        "close = torch.testing.assert_close\n"
+        "close(kernels.input_gradient(part, weight, 6, 5, 1, 1), conv2d_input(input.shape, weight, part, padding=1))\n"
+        "close(kernels.weight_gradient(input, part, 3, 1, 1), conv2d_weight(input, weight.shape, part, padding=1))\n"
+        "print('close')"
+    )
+    assert out == "close\n"
+
+
 def test_the_compiler_is_told_the_truth_about_them() -> None:
     """Shapes, memory format and gradients, as torch.library.opcheck compares them with what the kernels return."""
     out = in_the_interpreter(
-        "from ablation.training import gpu_kernels as k\n"
+        "from tests.training.test_gpu_convolution import SHAPES, inputs\n"
+        "from ablation.training import gpu_convolution as k\n"
         "check = torch.library.opcheck\n"
         "for shape in ('resnet20.stage2', 'odd', 'simple_nn.conv2'):\n"
         "    input, weight, grad = inputs(shape, 2, 'cpu', torch.float32)\n"
         "    size, stride, padding = SHAPES[shape][4:]\n"
         "    check(k.conv2d, (input.requires_grad_(), weight.requires_grad_(), stride, padding))\n"
         "    check(k.weight_gradient, (input.detach(), grad, size, stride, padding))\n"
-        "    stride == 1 and check(k.input_gradient, (grad, weight.detach(), padding))\n"
+        "    check(k.input_gradient, (grad, weight.detach(), *input.shape[2:], stride, padding))\n"
         "print('checked')"
     )
     assert out == "checked\n"
+
+
+@pytest.mark.parametrize(
+    ("available", "num_bytes", "wanted", "stages"),
+    [(232_448, 32_768, 4, 4), (101_376, 32_768, 4, 3), (101_376, 2**17, 4, 1)],
+)
+def test_a_smaller_gpu_has_fewer_blocks_under_way(available, num_bytes, wanted, stages, monkeypatch) -> None:
+    kernels = pytest.importorskip("ablation.training.gpu_convolution")
+    properties = SimpleNamespace(shared_memory_per_block_optin=available)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    assert kernels._stages(num_bytes, wanted, torch.device("cuda:0")) == stages
 
 
 @pytest.mark.cuda
@@ -161,7 +184,7 @@ def able(monkeypatch) -> torch.device:
 
 
 def test_a_gpu_trains_with_them_and_records_tritons_version(able, monkeypatch, capsys) -> None:
-    kernels = pytest.importorskip("ablation.training.gpu_kernels")
+    kernels = pytest.importorskip("ablation.training.gpu_convolution")
     monkeypatch.setattr(kernels, "conv2d", lambda *arguments: None)
     use_kernels(able)
     assert convolution._gpu_kernel is kernels.conv2d and convolution._cpu_kernel is None
@@ -173,7 +196,7 @@ def test_a_gpu_trains_with_them_and_records_tritons_version(able, monkeypatch, c
     "error", [RuntimeError("Failed to find C compiler.\nPlease"), ImportError("no triton"), ValueError()]
 )
 def test_where_they_fail_pytorchs_take_over_with_a_note(error, able, monkeypatch, capsys) -> None:
-    kernels = pytest.importorskip("ablation.training.gpu_kernels")
+    kernels = pytest.importorskip("ablation.training.gpu_convolution")
 
     def fails(*arguments: object) -> None:
         raise error

@@ -1,0 +1,203 @@
+"""Convolutions of few channels on a GPU, forward and backward, with Triton kernels.
+
+cuDNN's are made for many channels. With those of the networks here, 3 to 64, most of these are faster
+(docs/performance.md). Every sum has a fixed order: the same GPU and version of Triton give the same bits.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import triton
+from torch import Tensor
+
+from ablation.training import gpu_convolution_kernels as kernels
+
+VERSION: str = triton.__version__
+NUM_PROGRAMS = (
+    264  # that share a weight's gradient, about, for each block of filters: two per multiprocessor of an H100
+)
+MIN_PIXELS = 128  # of each of them
+FEW_CHANNELS = 16  # less than that in a tap would waste a product: rows of a filter are taken whole
+
+
+def sum_parts(parts: Tensor, dtype: torch.dtype) -> Tensor:
+    """The sum over the first axis of a contiguous tensor with few elements along it, in `dtype`."""
+    output = torch.empty(parts.shape[1:], dtype=dtype, device=parts.device)
+    max_parts = triton.next_power_of_2(len(parts))
+    block = max(4, min(64, 8192 // max_parts))
+    kernels.sum_parts[(triton.cdiv(output.numel(), block),)](
+        parts, output, len(parts), LENGTH=output.numel(), MAX_PARTS=max_parts, BLOCK=block
+    )
+    return output
+
+
+def by_pixels(map: Tensor) -> tuple[Tensor, int]:
+    """`map` [N, C, H, W] with the channels of a pixel side by side, and the elements from one pixel to the next.
+
+    Some channels of a tensor in the channels-last format are so already.
+    """
+    _, channels, height, width = map.shape
+    pitch = map.stride(3)
+    if pitch >= channels and map.stride() == (height * width * pitch, 1, width * pitch, pitch):
+        return map, pitch
+    return map.contiguous(memory_format=torch.channels_last), channels
+
+
+def _constants(input: Tensor, output: Tensor, size: int, stride: int, padding: int) -> dict[str, int]:
+    return {
+        "HEIGHT": input.shape[2],
+        "WIDTH": input.shape[3],
+        "CHANNELS": input.shape[1],
+        "OUT_HEIGHT": output.shape[2],
+        "OUT_WIDTH": output.shape[3],
+        "OUT_CHANNELS": output.shape[1],
+        "SIZE": size,
+        "STRIDE": stride,
+        "PADDING": padding,
+    }
+
+
+def _stages(num_bytes: int, wanted: int, device: torch.device) -> int:
+    """How many blocks of a loop to have under way, of so many bytes each, which share a multiprocessor's memory."""
+    if device.type != "cuda":  # the interpreter
+        return wanted
+    properties = torch.cuda.get_device_properties(device)
+    available: int = properties.shared_memory_per_block_optin  # type: ignore[attr-defined]
+    return max(1, min(wanted, available // num_bytes))
+
+
+def _empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
+
+
+def _block(length: int, most: int) -> int:
+    """A power of two of 16 at the least, as Triton's products ask for."""
+    return int(min(max(16, triton.next_power_of_2(length)), most))
+
+
+def _convolved(input: Tensor, weight: Tensor, output: Tensor, stride: int, padding: int, transposed: bool) -> None:
+    """Write into `output`, [N, K, H', W'] in the channels-last format; weight: [K, C, S, S]."""
+    input, pitch = by_pixels(input)
+    weight = weight.contiguous(memory_format=torch.channels_last)
+    channels, size, out_channels = input.shape[1], weight.shape[3], weight.shape[0]
+    phases = stride**2 if transposed else 1
+    lengths = [triton.cdiv(length, stride) if transposed else length for length in output.shape[2:]]
+    num_pixels = len(output) * lengths[0] * lengths[1]
+    taps = size if channels < FEW_CHANNELS and pitch == channels and not transposed else 1
+    many = num_pixels > 128 * 128
+    stages = 1 if taps > 1 else 2 if many else 4
+    pixels, run, out = 128 if many else 64, _block(taps * channels, 64), _block(out_channels, 64)
+    kernels.convolve[triton.cdiv(num_pixels, pixels), triton.cdiv(out_channels, out), phases](
+        input,
+        weight,
+        output,
+        num_pixels,
+        **_constants(input, output, size, stride, padding),
+        PITCH=pitch,
+        TRANSPOSED=transposed,
+        TAPS=taps,
+        BLOCK_PIXELS=pixels,
+        BLOCK_RUN=run,
+        BLOCK_OUT=out,
+        num_stages=_stages((pixels + out) * run * input.element_size(), stages, input.device),
+    )
+
+
+@torch.library.custom_op("ablation::conv2d", mutates_args=())
+def conv2d(input: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+    """`F.conv2d` of input [N, C, H, W] with square filters, weight [K, C, S, S], both float32 or both bfloat16.
+
+    The output is in the channels-last format.
+    """
+    num_images, channels, *lengths = input.shape
+    size = weight.shape[3]
+    assert weight.shape[1:] == (channels, size, size)
+    shape = num_images, len(weight), *((length + 2 * padding - size) // stride + 1 for length in lengths)
+    output = _empty(shape, input)
+    _convolved(input, weight, output, stride, padding, transposed=False)
+    return output
+
+
+@torch.library.custom_op("ablation::conv2d_input_gradient", mutates_args=())
+def input_gradient(grad_output: Tensor, weight: Tensor, height: int, width: int, stride: int, padding: int) -> Tensor:
+    """The gradient in the input, [N, C, height, width], of a `conv2d`.
+
+    grad_output: [N, K, H', W']; weight: [K, C, S, S]; stride, padding: pixels, those of the `conv2d`.
+    """
+    shape = len(grad_output), weight.shape[1], height, width
+    output = _empty(shape, grad_output)
+    _convolved(grad_output, weight.transpose(0, 1), output, stride, padding, transposed=True)
+    return output
+
+
+@torch.library.custom_op("ablation::conv2d_weight_gradient", mutates_args=())
+def weight_gradient(input: Tensor, grad_output: Tensor, size: int, stride: int, padding: int) -> Tensor:
+    """The gradient in the weight, [K, C, S, S], of a `conv2d`, in the type of the input.
+
+    input: [N, C, H, W]; grad_output: [N, K, H', W']; size: S; stride, padding: pixels.
+    """
+    input = input.contiguous(memory_format=torch.channels_last)
+    grad_output, pitch = by_pixels(grad_output)
+    channels, out_channels = input.shape[1], grad_output.shape[1]
+    num_pixels = grad_output.numel() // out_channels
+    few = channels < FEW_CHANNELS
+    # Few output channels at a time for tf32: on Hopper a wider product takes an instruction that is slow for it here.
+    run, out = _block(size * channels, 64), _block(out_channels, 32 if input.dtype == torch.float32 else 64)
+    rows = 3 if size == 3 else 1
+    runs = size // rows * triton.cdiv(size * channels, run)
+    num_programs = NUM_PROGRAMS * (2 if few else 1)
+    pixels_each = max(MIN_PIXELS, triton.cdiv(num_pixels * runs, num_programs) // 64 * 64)
+    splits = triton.cdiv(num_pixels, pixels_each)
+    sums = torch.empty(splits, out_channels, size, size, channels, device=input.device)
+    kernels.weight_gradient[splits, runs, triton.cdiv(out_channels, out)](
+        input,
+        grad_output,
+        sums,
+        num_pixels,
+        pixels_each,
+        **_constants(input, grad_output, size, stride, padding),
+        PITCH=pitch,
+        ROWS=rows,
+        BLOCK_PIXELS=32,
+        BLOCK_RUN=run,
+        BLOCK_OUT=out,
+        num_warps=2,
+        num_stages=_stages((rows * run + out) * 32 * input.element_size(), 1 if few else 3, input.device),
+    )
+    return sum_parts(sums, input.dtype).permute(0, 3, 1, 2)
+
+
+@conv2d.register_fake
+def _(input: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+    return F.conv2d(input, weight, stride=stride, padding=padding).contiguous(memory_format=torch.channels_last)
+
+
+@input_gradient.register_fake
+def _(grad_output: Tensor, weight: Tensor, height: int, width: int, stride: int, padding: int) -> Tensor:
+    shape = len(grad_output), weight.shape[1], height, width
+    return _empty(shape, grad_output)
+
+
+@weight_gradient.register_fake
+def _(input: Tensor, grad_output: Tensor, size: int, stride: int, padding: int) -> Tensor:
+    return input.new_empty(grad_output.shape[1], size, size, input.shape[1]).permute(0, 3, 1, 2)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    input, weight, ctx.stride, ctx.padding = inputs
+    ctx.save_for_backward(input, weight)
+
+
+def _backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    input, weight = ctx.saved_tensors
+    grad_input: Tensor | None = None
+    if ctx.needs_input_grad[0]:
+        grad_input = input_gradient(grad_output, weight, *input.shape[2:], ctx.stride, ctx.padding)
+    grad_weight: Tensor | None = None
+    if ctx.needs_input_grad[1]:
+        grad_weight = weight_gradient(input, grad_output, weight.shape[3], ctx.stride, ctx.padding)
+    return grad_input, grad_weight, None, None
+
+
+conv2d.register_autograd(_backward, setup_context=_setup_context)
