@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from ablation.models.convolution import without_kernels
+from ablation.models.layers import without_kernels
 
 torch.set_num_threads(1)  # tests run side by side, and threads that wait for a busy core cost more than they bring
 

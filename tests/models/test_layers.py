@@ -1,12 +1,19 @@
-"""Which of their kernels layers train with, by a stand-in for that of a CPU."""
+"""Which of their kernels layers train with, by stand-ins for those of a CPU and of a GPU."""
+
+from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ablation.models import convolution
-from ablation.models.convolution import ACTIVATIONS, SLOPES, Conv2d, conv_pool
+from ablation.configuration.study import resolve
+from ablation.models import layers
+from ablation.models.build import build_model
+from ablation.models.layers import ACTIVATIONS, SLOPES, Conv2d, conv_pool
+
+VARIANTS = resolve(str(Path(__file__).parents[2] / "params.yaml"))[1]
 
 
 def textbook(input: Tensor, conv: Conv2d, bn: nn.Module, activation: str) -> Tensor:
@@ -22,7 +29,7 @@ def calls() -> list[tuple[bool, float | None]]:
         arguments.append((bn is not None, slope))
         return torch.zeros_like(F.max_pool2d(conv(input), 2))
 
-    convolution.train_with(cpu=kernel)
+    layers.train_with(cpu=kernel)
     return arguments
 
 
@@ -89,7 +96,65 @@ def test_what_the_kernel_does_not_take_pytorch_takes(layer, input, calls) -> Non
 
 
 def test_a_block_without_kernels_ends() -> None:
-    convolution.train_with(gpu="gpu", cpu="cpu")
-    with convolution.without_kernels():
-        assert convolution._gpu_kernel is convolution._cpu_kernel is None
-    assert (convolution._gpu_kernel, convolution._cpu_kernel) == ("gpu", "cpu")
+    layers.train_with(gpu="gpu", cpu="cpu")
+    with layers.without_kernels():
+        assert layers._gpu_kernels is layers._cpu_kernel is None
+    assert (layers._gpu_kernels, layers._cpu_kernel) == ("gpu", "cpu")
+
+
+@pytest.fixture
+def gpu_calls(monkeypatch) -> list[str]:
+    """The kernels that layers call from now on, on what passes for a GPU."""
+    names: list[str] = []
+
+    def conv2d(input: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+        names.append("conv2d")
+        return F.conv2d(input, weight, stride=stride, padding=padding)
+
+    def batch_norm(input: Tensor, bn: nn.BatchNorm2d, slope: float | None, shortcut: Tensor | None) -> Tensor:
+        names.append("batch_norm")
+        x = bn(input) if shortcut is None else bn(input) + shortcut
+        return F.silu(x) if slope is None else F.leaky_relu(x, slope)
+
+    monkeypatch.setattr(layers, "_trains_on_gpu", lambda input: torch.is_grad_enabled())
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    layers.train_with(gpu=layers.GpuKernels(conv2d, batch_norm))
+    return names
+
+
+@pytest.mark.parametrize(
+    ("variant", "expected"),
+    [
+        ("simple_nn_aug", {"conv2d": 2}),
+        ("simple_nn_bn", {"conv2d": 2, "batch_norm": 2}),
+        ("simple_nn_bn_swish", {"conv2d": 2, "batch_norm": 2}),
+        ("resnet20", {"conv2d": 21, "batch_norm": 21}),  # with two projections
+        ("plain20", {"conv2d": 19, "batch_norm": 19}),
+        ("resnet20_dws", {"conv2d": 21, "batch_norm": 39}),
+        ("squeezenet", {"conv2d": 17, "batch_norm": 17}),  # conv1 and the expanding ones
+        ("speedrun", {}),
+    ],
+)
+def test_networks_train_with_a_gpus_and_compute_the_same(variant, expected, gpu_calls) -> None:
+    torch.manual_seed(0)
+    network, images = build_model(VARIANTS[variant].model), torch.randn(4, 3, 32, 32)
+    logits = network(images)
+    assert Counter(gpu_calls) == expected
+    with layers.without_kernels():
+        torch.testing.assert_close(logits, network(images))
+    with torch.no_grad():
+        network(images)
+    network.eval()(images)
+    assert Counter(gpu_calls)["batch_norm"] == expected.get("batch_norm", 0)  # in training alone
+
+
+@pytest.mark.parametrize(
+    ("tf32", "compiling", "expected"), [(False, False, {"batch_norm": 21}), (True, True, {"conv2d": 21})]
+)
+def test_not_all_of_a_gpus_suit_every_setting(tf32, compiling, expected, gpu_calls, monkeypatch) -> None:
+    """No cut factors in fp32; torch's compiler has a batch norm of its own."""
+    network = build_model(VARIANTS["resnet20"].model)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", tf32)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: compiling)
+    network(torch.randn(2, 3, 32, 32))
+    assert Counter(gpu_calls) == expected

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ablation.models.convolution import Conv2d, conv_pool
+from ablation.models.layers import Conv2d, conv_pool
 from ablation.models.params import SimpleNNParams
 from ablation.models.simple_nn import SimpleNN
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ablation.common import sources
-from ablation.models import convolution
+from ablation.models import layers
 from ablation.training import cpu_kernels
 from ablation.training.backend import use_kernels, versions
 from ablation.training.cpu_kernels import conv_pool
@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 
 def test_a_cpu_trains_with_them_and_records_what_compiled_them(gcc, capsys) -> None:
     use_kernels(CPU)
-    assert convolution._cpu_kernel is conv_pool
+    assert layers._cpu_kernel is conv_pool
     macros = subprocess.run(["gcc", "-dM", "-E", "-xc", os.devnull], capture_output=True, text=True).stdout
     version, lanes = versions()["gcc"].rsplit(", ", 1)
     assert f'__VERSION__ "{version}"' in macros and lanes in ("16 lanes", "8 lanes", "4 lanes")
@@ -45,7 +45,7 @@ def test_without_gcc_pytorch_takes_over_with_a_note(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CC", compiler)
     use_kernels(CPU)
-    assert convolution._cpu_kernel is None and "gcc" not in versions()
+    assert layers._cpu_kernel is None and "gcc" not in versions()
     note = f"note: layers by PyTorch's kernels, SimpleNN is up to 2.5 times as slow ({reason})\n"
     assert capsys.readouterr().err == note
     assert list(tmp_path.rglob("*.so")) == []

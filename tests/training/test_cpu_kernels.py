@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ablation.models.convolution import CpuKernel
+from ablation.models.layers import CpuKernel
 from ablation.training import cpu_kernels
 from ablation.training.cpu_kernels import conv_pool
 

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ablation.models import convolution
-from ablation.models.convolution import Conv2d
+from ablation.models import layers
+from ablation.models.layers import Conv2d
 from ablation.training import backend
 from ablation.training.backend import precision, prepare, use_kernels, versions
 from tests.training.interpreter import in_the_interpreter
@@ -153,8 +153,9 @@ def test_a_layer_takes_them_in_training_and_where_its_factors_may_be_cut(
     tf32, gradients, autocast, taken, monkeypatch
 ) -> None:
     use_kernels(GPU)
-    calls, kernel = [], convolution._gpu_kernel
-    convolution.train_with(gpu=lambda *arguments: (calls.append(1), kernel(*arguments))[1])
+    calls, kernels = [], layers._gpu_kernels
+    counted = kernels._replace(conv2d=lambda *arguments: (calls.append(1), kernels.conv2d(*arguments))[1])
+    layers.train_with(gpu=counted)
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", tf32)
     torch.manual_seed(0)
     layer = Conv2d(16, 32, 3, padding=1).to(GPU, memory_format=torch.channels_last)
@@ -187,7 +188,7 @@ def test_a_gpu_trains_with_them_and_records_tritons_version(able, monkeypatch, c
     kernels = pytest.importorskip("ablation.training.gpu_convolution")
     monkeypatch.setattr(kernels, "conv2d", lambda *arguments: None)
     use_kernels(able)
-    assert convolution._gpu_kernel is kernels.conv2d and convolution._cpu_kernel is None
+    assert layers._gpu_kernels.conv2d is kernels.conv2d and layers._cpu_kernel is None
     assert versions()["triton"] == kernels.VERSION
     assert capsys.readouterr().err == ""
 
@@ -203,7 +204,7 @@ def test_where_they_fail_pytorchs_take_over_with_a_note(error, able, monkeypatch
 
     monkeypatch.setattr(kernels, "conv2d", fails)
     use_kernels(able)
-    assert convolution._gpu_kernel is None and "triton" not in versions()
+    assert layers._gpu_kernels is None and "triton" not in versions()
     note = "note: layers by PyTorch's kernels, training is up to 2.5 times as slow"
     assert capsys.readouterr().err == f"{note} ({(str(error) or repr(error)).splitlines()[0]})\n"
 
@@ -211,7 +212,7 @@ def test_where_they_fail_pytorchs_take_over_with_a_note(error, able, monkeypatch
 def test_a_device_without_tf32_has_nothing_to_gain(monkeypatch, capsys) -> None:
     monkeypatch.setattr(backend, "_compilers", {"triton": "of the device before"})
     use_kernels(torch.device("meta"))
-    assert convolution._gpu_kernel is None and "triton" not in versions()
+    assert layers._gpu_kernels is None and "triton" not in versions()
     assert capsys.readouterr().err == ""
 
 

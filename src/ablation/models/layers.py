@@ -1,7 +1,11 @@
-"""Convolutions of few channels, for which the kernels of PyTorch's libraries are slow: on a GPU and on a CPU."""
+"""Layers for which the kernels of PyTorch's libraries are slow, convolutions of few channels and batch norm.
+
+What trains chooses the kernels (`train_with`), for a GPU or a CPU. An evaluation has none, and computes with PyTorch's.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,26 +18,38 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 SLOPES = {"relu": 0.0, "leaky_relu": 0.01}  # for negative values; Swish falls until -1.28 before it rises
 MAX_CHANNELS = 64  # of the input; with 64 of both, cuDNN is about as fast
-GpuKernel = Callable[[Tensor, Tensor, int, int], Tensor]
+MAX_ELEMENTS = 2**31  # of a map that a GPU's kernels count with 32 bits
 CpuKernel = Callable[[Tensor, nn.Conv2d, nn.BatchNorm2d | None, float | None], Tensor]
-_gpu_kernel: GpuKernel | None = None
+
+
+ConvKernel = Callable[[Tensor, Tensor, int, int], Tensor]  # of input, weight, stride and padding
+BatchNormKernel = Callable[[Tensor, nn.BatchNorm2d, float | None, Tensor | None], Tensor]
+
+
+class GpuKernels(NamedTuple):
+    """In float32 or bfloat16, of which `conv2d` may cut factors to tf32."""
+
+    conv2d: ConvKernel
+    batch_norm: BatchNormKernel  # plus a shortcut, then an activation: its slope below zero, 1 for none, None for Swish
+
+
+_gpu_kernels: GpuKernels | None = None
 _cpu_kernel: CpuKernel | None = None
 
 
-def train_with(*, gpu: GpuKernel | None = None, cpu: CpuKernel | None = None) -> None:
+def train_with(*, gpu: GpuKernels | None = None, cpu: CpuKernel | None = None) -> None:
     """From now on networks train with these kernels; None: with PyTorch's, as before.
 
-    gpu: a `Conv2d` of input, weight, stride and padding, in float32, whose factors it may cut to tf32, or in bfloat16.
     cpu: a `conv_pool` in float32, with an activation's slope for negative values, None for Swish.
     """
-    global _gpu_kernel, _cpu_kernel
-    _gpu_kernel, _cpu_kernel = gpu, cpu
+    global _gpu_kernels, _cpu_kernel
+    _gpu_kernels, _cpu_kernel = gpu, cpu
 
 
 @contextmanager
 def without_kernels() -> Iterator[None]:
     """In this block networks compute with PyTorch's kernels."""
-    gpu, cpu = _gpu_kernel, _cpu_kernel
+    gpu, cpu = _gpu_kernels, _cpu_kernel
     train_with()
     try:
         yield
@@ -54,23 +70,46 @@ class Conv2d(nn.Conv2d):
         self.settings = stride, padding
 
     def forward(self, input: Tensor) -> Tensor:
-        if _gpu_kernel is None or not input.is_cuda or not torch.is_grad_enabled() or not self.suits_kernel(input):
+        if _gpu_kernels is None or not _trains_on_gpu(input) or not self.suits_kernel(input):
             return super().forward(input)
-        weight, bias = self.weight, self.bias
-        if torch.is_autocast_enabled("cuda"):
-            dtype = torch.get_autocast_dtype("cuda")
-            input, weight = input.to(dtype), weight.to(dtype)
-        elif not torch.backends.cudnn.allow_tf32:
+        if not torch.is_autocast_enabled("cuda") and not torch.backends.cudnn.allow_tf32:
             return super().forward(input)
-        output = _gpu_kernel(input, weight, *self.settings)
-        return output if bias is None else output + bias.to(output.dtype)[:, None, None]
+        output = _gpu_kernels.conv2d(_autocast(input), _autocast(self.weight), *self.settings)
+        return output if self.bias is None else output + self.bias.to(output.dtype)[:, None, None]
 
     def suits_kernel(self, input: Tensor) -> bool:
         """Few channels, and no more elements than 32 bits can count."""
         n, channels, height, width = input.shape
         padding = 2 * self.settings[1]
         largest = n * (height + padding) * (width + padding) * max(channels, self.out_channels)
-        return channels <= MAX_CHANNELS and largest < 2**31
+        return channels <= MAX_CHANNELS and largest < MAX_ELEMENTS
+
+
+def _trains_on_gpu(input: Tensor) -> bool:
+    return input.is_cuda and torch.is_grad_enabled() and input.numel() < MAX_ELEMENTS
+
+
+def _autocast(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.get_autocast_dtype("cuda")) if torch.is_autocast_enabled("cuda") else tensor
+
+
+def norm_activation(
+    input: Tensor, bn: nn.BatchNorm2d, activation: str | None, shortcut: Tensor | None = None
+) -> Tensor:
+    """The activation, if any, of batch norm plus `shortcut`, if any, [N, C, H, W] all.
+
+    Trained on a GPU with one kernel for all, uncompiled: torch's compiler makes one of its own.
+    """
+    if _gpu_kernels is not None and _norms_on_gpu(input, bn):
+        return _gpu_kernels.batch_norm(input, bn, 1.0 if activation is None else SLOPES.get(activation), shortcut)
+    x: Tensor = bn(input)
+    if shortcut is not None:
+        x = x + shortcut
+    return x if activation is None else ACTIVATIONS[activation](x)
+
+
+def _norms_on_gpu(input: Tensor, bn: nn.BatchNorm2d) -> bool:
+    return bn.training and _trains_on_gpu(input) and not torch.compiler.is_compiling()
 
 
 def conv_pool(input: Tensor, conv: Conv2d, bn: nn.Module, activation: str) -> Tensor:
@@ -82,7 +121,10 @@ def conv_pool(input: Tensor, conv: Conv2d, bn: nn.Module, activation: str) -> Te
     slope = SLOPES.get(activation)
     if _cpu_kernel is not None and _suits_cpu_kernel(input, conv, bn):
         return _cpu_kernel(input, conv, bn if isinstance(bn, nn.BatchNorm2d) else None, slope)
-    x = bn(conv(input))
+    x = conv(input)
+    if isinstance(bn, nn.BatchNorm2d) and (slope is None or _norms_on_gpu(x, bn)):
+        return F.max_pool2d(norm_activation(x, bn, activation), 2)
+    x = bn(x)
     if slope is None:
         return F.max_pool2d(ACTIVATIONS[activation](x), 2)
     # Monotone, it commutes with the maximum, in value and gradient, and has a quarter of the elements to pass.

@@ -1,9 +1,10 @@
 """ResNet-20 for 32x32 images (He et al. 2015, arXiv 1512.03385, section 4.2) and two variations of it."""
 
-import torch.nn.functional as F
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
-from ablation.models.convolution import Conv2d
+from ablation.models.layers import Conv2d, norm_activation
 from ablation.models.params import ResNet20Params
 
 
@@ -25,7 +26,7 @@ class ResNet20(nn.Module):
         initialise(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = F.relu(self.bn1(self.conv1(images)))  # [N, 16, 32, 32]
+        x = norm_activation(self.conv1(images), self.bn1, "relu")  # [N, 16, 32, 32]
         x = self.stage1(x)
         x = self.stage2(x)  # [N, 32, 16, 16]
         x = self.stage3(x)  # [N, 64, 8, 8]
@@ -47,34 +48,55 @@ class BasicBlock(nn.Module):
         if params.shortcut == "projection" and stride == 1:
             self.shortcut = nn.Identity()
         elif params.shortcut == "projection":
-            self.shortcut = nn.Sequential(
-                Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
-            )
+            self.shortcut = Projection(in_channels, channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = F.relu(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))
-        return F.relu(y if self.shortcut is None else y + self.shortcut(x))
+        y = norm_activation(self.conv1(x), self.bn1, "relu")
+        shortcut = None if self.shortcut is None else self.shortcut(x)
+        return norm_activation(self.conv2(y), self.bn2, "relu", shortcut)
+
+
+class Projection(nn.Sequential):
+    """1x1 convolution and batch norm."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+        super().__init__(Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        convolution, bn = self
+        assert isinstance(bn, nn.BatchNorm2d)
+        return norm_activation(convolution(x), bn, None)
 
 
 def standard(in_channels: int, channels: int, stride: int) -> nn.Module:
     return Conv2d(in_channels, channels, 3, stride, padding=1, bias=False)
 
 
-def depthwise_separable(in_channels: int, channels: int, stride: int) -> nn.Module:
+class DepthwiseSeparable(nn.Sequential):
     """Depthwise 3x3, batch norm, ReLU, pointwise 1x1 (MobileNet, arXiv 1704.04861, figure 3).
 
     As there, batch norm and ReLU stand between the two; those after the pointwise convolution are the block's own.
     """
-    return nn.Sequential(
-        nn.Conv2d(in_channels, in_channels, 3, stride, padding=1, groups=in_channels, bias=False),
-        nn.BatchNorm2d(in_channels),
-        nn.ReLU(),
-        Conv2d(in_channels, channels, 1, bias=False),
-    )
+
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+        super().__init__(
+            nn.Conv2d(in_channels, in_channels, 3, stride, padding=1, groups=in_channels, bias=False),
+            nn.BatchNorm2d(in_channels),
+            nn.ReLU(),
+            Conv2d(in_channels, channels, 1, bias=False),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        depthwise, bn, _, pointwise = self
+        assert isinstance(bn, nn.BatchNorm2d)
+        y: Tensor = pointwise(norm_activation(depthwise(x), bn, "relu"))
+        return y
 
 
-CONVOLUTIONS = {"standard": standard, "depthwise_separable": depthwise_separable}
+CONVOLUTIONS: dict[str, Callable[[int, int, int], nn.Module]] = {
+    "standard": standard,
+    "depthwise_separable": DepthwiseSeparable,
+}
 
 
 def initialise(model: nn.Module) -> None:

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from ablation.models.convolution import ACTIVATIONS, Conv2d, conv_pool
+from ablation.models.layers import ACTIVATIONS, Conv2d, conv_pool
 from ablation.models.params import SimpleNNParams
 
 

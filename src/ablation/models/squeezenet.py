@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ablation.models.convolution import Conv2d
+from ablation.models.layers import Conv2d, norm_activation
 from ablation.models.params import SqueezeNetParams
 
 
@@ -42,7 +42,7 @@ class SqueezeNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         early, late = not self.late, self.late
-        x = F.relu(self.bn1(self.conv1(images)))  # [N, 48, 32, 32]
+        x = norm_activation(self.conv1(images), self.bn1, "relu")  # [N, 48, 32, 32]
         x = F.max_pool2d(x, 2) if early else x
         x = self.fire2(x)
         x = F.max_pool2d(x, 2) if early else x
@@ -67,5 +67,5 @@ class Fire(nn.Module):
         self.bn2 = nn.BatchNorm2d(2 * expand)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.bn1(self.squeeze(x)))
-        return F.relu(self.bn2(torch.cat([self.expand1x1(x), self.expand3x3(x)], 1)))
+        x = norm_activation(self.squeeze(x), self.bn1, "relu")
+        return norm_activation(torch.cat([self.expand1x1(x), self.expand3x3(x)], 1), self.bn2, "relu")

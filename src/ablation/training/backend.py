@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import torch
 
-from ablation.models import convolution
+from ablation.models import layers
 from ablation.models.device import choose_device
 from ablation.training import checkpoint
 from ablation.training.params import TrainParams
@@ -50,23 +50,24 @@ def use_kernels(device: torch.device) -> None:
     """
     global _compilers
     _compilers = {}
-    convolution.train_with()
+    layers.train_with()
     try:
         if device.type == "cpu":
             slower = "SimpleNN"  # alone has layers for them
             from ablation.training import cpu_kernels
 
             _compilers = {"gcc": cpu_kernels.load(checkpoint.root().with_name("kernels"))}
-            convolution.train_with(cpu=cpu_kernels.conv_pool)
+            layers.train_with(cpu=cpu_kernels.conv_pool)
         elif has_tf32(device):
             slower = "training"
-            from ablation.training import gpu_convolution
+            from ablation.training import gpu_batch_norm, gpu_convolution
 
             zeros = torch.zeros(1, 16, 4, 4, device=device), torch.zeros(16, 16, 3, 3, device=device)
             gpu_convolution.conv2d(*zeros, 1, 1)
             torch.cuda.synchronize(device)
             _compilers = {"triton": gpu_convolution.VERSION}
-            convolution.train_with(gpu=gpu_convolution.conv2d)
+            kernels = gpu_convolution.conv2d, gpu_batch_norm.batch_norm
+            layers.train_with(gpu=layers.GpuKernels(*kernels))
     except Exception as error:
         reason = (str(error) or repr(error)).splitlines()[0]
         print(f"note: layers by PyTorch's kernels, {slower} is up to 2.5 times as slow ({reason})", file=sys.stderr)

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from ablation.models.build import build_model
-from ablation.models.convolution import without_kernels
+from ablation.models.layers import without_kernels
 from ablation.models.params import ModelParams
 
 
