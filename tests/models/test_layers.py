@@ -111,6 +111,10 @@ def gpu_calls(monkeypatch) -> list[str]:
         names.append("conv2d")
         return F.conv2d(input, weight, stride=stride, padding=padding)
 
+    def depthwise_conv2d(input: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+        names.append("depthwise_conv2d")
+        return F.conv2d(input, weight, stride=stride, padding=padding, groups=len(weight))
+
     def batch_norm(input: Tensor, bn: nn.BatchNorm2d, slope: float | None, shortcut: Tensor | None) -> Tensor:
         names.append("batch_norm")
         x = bn(input) if shortcut is None else bn(input) + shortcut
@@ -118,7 +122,7 @@ def gpu_calls(monkeypatch) -> list[str]:
 
     monkeypatch.setattr(layers, "_trains_on_gpu", lambda input: torch.is_grad_enabled())
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    layers.train_with(gpu=layers.GpuKernels(conv2d, batch_norm))
+    layers.train_with(gpu=layers.GpuKernels(conv2d, depthwise_conv2d, batch_norm))
     return names
 
 
@@ -130,7 +134,7 @@ def gpu_calls(monkeypatch) -> list[str]:
         ("simple_nn_bn_swish", {"conv2d": 2, "batch_norm": 2}),
         ("resnet20", {"conv2d": 21, "batch_norm": 21}),  # with two projections
         ("plain20", {"conv2d": 19, "batch_norm": 19}),
-        ("resnet20_dws", {"conv2d": 21, "batch_norm": 39}),
+        ("resnet20_dws", {"conv2d": 21, "depthwise_conv2d": 18, "batch_norm": 39}),
         ("squeezenet", {"conv2d": 17, "batch_norm": 17}),  # conv1 and the expanding ones
         ("speedrun", {}),
     ],

@@ -30,6 +30,7 @@ class GpuKernels(NamedTuple):
     """In float32 or bfloat16, of which `conv2d` may cut factors to tf32."""
 
     conv2d: ConvKernel
+    depthwise_conv2d: ConvKernel
     batch_norm: BatchNormKernel  # plus a shortcut, then an activation: its slope below zero, 1 for none, None for Swish
 
 
@@ -83,6 +84,19 @@ class Conv2d(nn.Conv2d):
         padding = 2 * self.settings[1]
         largest = n * (height + padding) * (width + padding) * max(channels, self.out_channels)
         return channels <= MAX_CHANNELS and largest < MAX_ELEMENTS
+
+
+class DepthwiseConv2d(nn.Conv2d):
+    """3x3 with a filter for each channel and no bias; in training on a GPU with a kernel for that, uncompiled."""
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__(channels, channels, 3, stride, padding=1, groups=channels, bias=False)
+        self.settings = stride, 1
+
+    def forward(self, input: Tensor) -> Tensor:
+        if _gpu_kernels is None or not _trains_on_gpu(input) or torch.compiler.is_compiling():
+            return super().forward(input)
+        return _gpu_kernels.depthwise_conv2d(_autocast(input), _autocast(self.weight), *self.settings)
 
 
 def _trains_on_gpu(input: Tensor) -> bool:

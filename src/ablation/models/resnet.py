@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from ablation.models.layers import Conv2d, norm_activation
+from ablation.models.layers import Conv2d, DepthwiseConv2d, norm_activation
 from ablation.models.params import ResNet20Params
 
 
@@ -80,7 +80,7 @@ class DepthwiseSeparable(nn.Sequential):
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         super().__init__(
-            nn.Conv2d(in_channels, in_channels, 3, stride, padding=1, groups=in_channels, bias=False),
+            DepthwiseConv2d(in_channels, stride),
             nn.BatchNorm2d(in_channels),
             nn.ReLU(),
             Conv2d(in_channels, channels, 1, bias=False),

@@ -60,13 +60,13 @@ def use_kernels(device: torch.device) -> None:
             layers.train_with(cpu=cpu_kernels.conv_pool)
         elif has_tf32(device):
             slower = "training"
-            from ablation.training import gpu_batch_norm, gpu_convolution
+            from ablation.training import gpu_batch_norm, gpu_convolution, gpu_depthwise
 
             zeros = torch.zeros(1, 16, 4, 4, device=device), torch.zeros(16, 16, 3, 3, device=device)
             gpu_convolution.conv2d(*zeros, 1, 1)
             torch.cuda.synchronize(device)
             _compilers = {"triton": gpu_convolution.VERSION}
-            kernels = gpu_convolution.conv2d, gpu_batch_norm.batch_norm
+            kernels = gpu_convolution.conv2d, gpu_depthwise.depthwise_conv2d, gpu_batch_norm.batch_norm
             layers.train_with(gpu=layers.GpuKernels(*kernels))
     except Exception as error:
         reason = (str(error) or repr(error)).splitlines()[0]
