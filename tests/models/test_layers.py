@@ -153,6 +153,30 @@ def test_networks_train_with_a_gpus_and_compute_the_same(variant, expected, gpu_
 
 
 @pytest.mark.parametrize(
+    ("input", "taken"),
+    [
+        (torch.empty(2, 8, 4, 4), True),
+        (torch.empty(2, 8, 4, 4, dtype=torch.bfloat16), True),
+        (torch.empty(2, 8, 4, 4, dtype=torch.float64), False),
+        (torch.empty(0, 8, 4, 4), False),
+        (torch.empty(1, 8, 1, 1), False),  # a single value of each channel, which PyTorch refuses
+        (torch.empty(2**17, 8, 64, 64, device="meta"), False),  # more elements than 32 bits count
+    ],
+)
+def test_what_a_gpus_do_not_take_pytorch_takes(input, taken, monkeypatch) -> None:
+    class OnGpu:
+        is_cuda = True
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(input, name)
+
+    layers.train_with(gpu=layers.GpuKernels(None, None, None))
+    assert layers._norms_on_gpu(OnGpu(), nn.BatchNorm2d(8)) == taken
+    with layers.without_kernels():
+        assert not layers._norms_on_gpu(OnGpu(), nn.BatchNorm2d(8))
+
+
+@pytest.mark.parametrize(
     ("tf32", "compiling", "expected"), [(False, False, {"batch_norm": 21}), (True, True, {"conv2d": 21})]
 )
 def test_not_all_of_a_gpus_suit_every_setting(tf32, compiling, expected, gpu_calls, monkeypatch) -> None:

@@ -84,6 +84,22 @@ def test_in_the_interpreter_the_kernels_are_batch_norm_and_what_follows(parts, p
     assert max(max(of_case) for of_case in errors.values()) < 5e-6
 
 
+def test_an_atypical_corner_costs_no_digits_and_minus_infinity_is_for_relu_zero() -> None:
+    out = in_the_interpreter(
+        "from torch import nn\n"
+        "from ablation.training.gpu_batch_norm import batch_norm\n"
+        "torch.manual_seed(0)\n"
+        "input, bn = 5 + 0.005 * torch.randn(4, 8, 6, 6), nn.BatchNorm2d(8)\n"
+        "input[0, :, 0, 0] = 0\n"
+        "torch.testing.assert_close(batch_norm(input, bn, 1.0), nn.BatchNorm2d(8)(input), rtol=1e-3, atol=1e-4)\n"
+        "nn.init.constant_(bn.bias, -torch.inf)\n"
+        "output = batch_norm(input.requires_grad_(), bn, 0.0)\n"
+        "output.backward(torch.full_like(output, torch.inf))\n"
+        "print(output.abs().max().item(), bn.bias.grad.abs().max().item())"
+    )
+    assert out == "0.0 0.0\n"
+
+
 @pytest.mark.cuda
 @needs_gpu
 @pytest.mark.parametrize("num_images", [128, 73])

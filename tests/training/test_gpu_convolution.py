@@ -95,6 +95,13 @@ def test_a_gradient_may_be_some_channels_of_a_larger_tensor() -> None:
     assert out == "close\n"
 
 
+def test_a_gradient_is_copied_where_32_bits_cannot_count_what_it_is_part_of() -> None:
+    kernels = pytest.importorskip("ablation.training.gpu_convolution")
+    whole = torch.empty(16_400, 128, 32, 32, device="meta", memory_format=torch.channels_last)
+    assert kernels.by_pixels(whole[:16_000, 64:])[1] == 128
+    assert kernels.by_pixels(whole[:, 64:])[1] == 64
+
+
 def test_the_compiler_is_told_the_truth_about_them() -> None:
     """Shapes, memory format and gradients, as torch.library.opcheck compares them with what the kernels return."""
     out = in_the_interpreter(

@@ -17,17 +17,15 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "swish": F.silu,  # x * sigmoid(x)
 }
 SLOPES = {"relu": 0.0, "leaky_relu": 0.01}  # for negative values; Swish falls until -1.28 before it rises
-MAX_CHANNELS = 64  # of the input; with 64 of both, cuDNN is about as fast
+MAX_CHANNELS = 64  # of the input; more have not been measured
 MAX_ELEMENTS = 2**31  # of a map that a GPU's kernels count with 32 bits
 CpuKernel = Callable[[Tensor, nn.Conv2d, nn.BatchNorm2d | None, float | None], Tensor]
-
-
 ConvKernel = Callable[[Tensor, Tensor, int, int], Tensor]  # of input, weight, stride and padding
 BatchNormKernel = Callable[[Tensor, nn.BatchNorm2d, float | None, Tensor | None], Tensor]
 
 
 class GpuKernels(NamedTuple):
-    """In float32 or bfloat16, of which `conv2d` may cut factors to tf32."""
+    """In float32, with factors that a convolution may cut to tf32, or bfloat16."""
 
     conv2d: ConvKernel
     depthwise_conv2d: ConvKernel
@@ -71,9 +69,8 @@ class Conv2d(nn.Conv2d):
         self.settings = stride, padding
 
     def forward(self, input: Tensor) -> Tensor:
-        if _gpu_kernels is None or not _trains_on_gpu(input) or not self.suits_kernel(input):
-            return super().forward(input)
-        if not torch.is_autocast_enabled("cuda") and not torch.backends.cudnn.allow_tf32:
+        exact = not torch.is_autocast_enabled("cuda") and not torch.backends.cudnn.allow_tf32
+        if _gpu_kernels is None or exact or not _trains_on_gpu(input) or not self.suits_kernel(input):
             return super().forward(input)
         output = _gpu_kernels.conv2d(_autocast(input), _autocast(self.weight), *self.settings)
         return output if self.bias is None else output + self.bias.to(output.dtype)[:, None, None]
@@ -100,7 +97,12 @@ class DepthwiseConv2d(nn.Conv2d):
 
 
 def _trains_on_gpu(input: Tensor) -> bool:
-    return input.is_cuda and torch.is_grad_enabled() and input.numel() < MAX_ELEMENTS
+    return (
+        input.is_cuda
+        and input.dtype in (torch.float32, torch.bfloat16)
+        and torch.is_grad_enabled()
+        and 0 < input.numel() < MAX_ELEMENTS
+    )
 
 
 def _autocast(tensor: Tensor) -> Tensor:
@@ -123,7 +125,13 @@ def norm_activation(
 
 
 def _norms_on_gpu(input: Tensor, bn: nn.BatchNorm2d) -> bool:
-    return bn.training and _trains_on_gpu(input) and not torch.compiler.is_compiling()
+    return (
+        _gpu_kernels is not None
+        and bn.training
+        and _trains_on_gpu(input)
+        and not torch.compiler.is_compiling()
+        and input.numel() > input.shape[1]  # of a single value PyTorch says that it has no variance
+    )
 
 
 def conv_pool(input: Tensor, conv: Conv2d, bn: nn.Module, activation: str) -> Tensor:

@@ -82,7 +82,7 @@ class DepthwiseSeparable(nn.Sequential):
         super().__init__(
             DepthwiseConv2d(in_channels, stride),
             nn.BatchNorm2d(in_channels),
-            nn.ReLU(),
+            nn.ReLU(),  # as norm_activation has it; here for the names of the weights
             Conv2d(in_channels, channels, 1, bias=False),
         )
 

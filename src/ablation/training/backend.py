@@ -46,7 +46,7 @@ def use_kernels(device: torch.device) -> None:
     """Let networks train with this project's kernels: on a CPU, and on a GPU that has tf32.
 
     With PyTorch's, and a note, where they fail: without GCC on a CPU; without Triton, the C compiler that it asks for
-    or support of this GPU.
+    or support of this GPU, as far as the first of its kernels tells.
     """
     global _compilers
     _compilers = {}

@@ -26,22 +26,18 @@ def _shares(num_rows: int, block: int, num_programs: int) -> tuple[int, int]:
 
 
 class _Layout:
-    """How a table is shared among programs."""
+    """How the table that a map [N, C, H, W] is, a row per pixel, is shared among programs."""
 
-    def __init__(self, map: Tensor) -> None:
-        channels = map.shape[1]
-        self.block_channels = min(channels & -channels, 64)
-        self.blocks = channels // self.block_channels
-        self.num_rows = map.numel() // channels
-        self.constants = {
-            "CHANNELS": channels,
-            "BLOCK_ROWS": BLOCK // self.block_channels,
-            "BLOCK_CHANNELS": self.block_channels,
-        }
-        self.parts, self.rows_of_part = _shares(self.num_rows, BLOCK // self.block_channels, NUM_PARTS)
-        programs = max(1, NUM_PROGRAMS // self.blocks)
-        self.programs, self.rows_of_program = _shares(self.num_rows, BLOCK // self.block_channels, programs)
-        self.max_parts = triton.next_power_of_2(self.parts)
+    def __init__(self, input: Tensor) -> None:
+        channels = input.shape[1]
+        block_channels = min(channels & -channels, 64)
+        block_rows = BLOCK // block_channels
+        self.num_rows, self.num_blocks = input.numel() // channels, channels // block_channels
+        self.num_parts, self.rows_of_part = _shares(self.num_rows, block_rows, NUM_PARTS)
+        num_programs = max(1, NUM_PROGRAMS // self.num_blocks)
+        self.num_programs, self.rows_of_program = _shares(self.num_rows, block_rows, num_programs)
+        self.max_parts = triton.next_power_of_2(self.num_parts)
+        self.constants = {"CHANNELS": channels, "BLOCK_ROWS": block_rows, "BLOCK_CHANNELS": block_channels}
 
 
 class _BatchNorm(torch.autograd.Function):
@@ -56,14 +52,14 @@ class _BatchNorm(torch.autograd.Function):
         slope: float | None,
     ) -> Tensor:
         layout = _Layout(input)
-        statistics = weight.new_empty(2, len(weight))
-        sums = weight.new_empty(2, layout.parts, len(weight))
+        statistics = torch.empty(2, len(weight), device=input.device)
+        sums = torch.empty(2, layout.num_parts, len(weight), device=input.device)
         output = torch.empty_like(input)
-        kernels.input_sums[layout.parts, layout.blocks](
+        kernels.input_sums[layout.num_parts, layout.num_blocks](
             input, sums, layout.num_rows, layout.rows_of_part, **layout.constants
         )
         constants = {"SHORTCUT": shortcut is not None, "SLOPE": slope}
-        kernels.normalize[layout.programs, layout.blocks](
+        kernels.normalize[layout.num_programs, layout.num_blocks](
             input,
             input if shortcut is None else shortcut,
             weight,
@@ -76,7 +72,7 @@ class _BatchNorm(torch.autograd.Function):
             output,
             layout.num_rows,
             layout.rows_of_program,
-            layout.parts,
+            layout.num_parts,
             bn.momentum,
             bn.eps,
             MAX_PARTS=layout.max_parts,
@@ -93,14 +89,14 @@ class _BatchNorm(torch.autograd.Function):
         input, shortcut, weight, bias, statistics = ctx.saved_tensors
         layout = _Layout(input)
         grad_output = grad_output.contiguous(memory_format=torch.channels_last)
-        sums = weight.new_empty(2, layout.parts, len(weight))
+        sums = torch.empty(2, layout.num_parts, len(weight), device=input.device)
         inputs = input, input if shortcut is None else shortcut, grad_output, weight, bias, statistics, sums
-        kernels.gradient_sums[layout.parts, layout.blocks](
+        kernels.gradient_sums[layout.num_parts, layout.num_blocks](
             *inputs, layout.num_rows, layout.rows_of_part, **ctx.constants, **layout.constants
         )
         grad_input, grad_weight, grad_bias = (torch.empty_like(t) for t in (input, weight, bias))
         grad_shortcut = None if shortcut is None else torch.empty_like(shortcut)
-        kernels.gradients[layout.programs, layout.blocks](
+        kernels.gradients[layout.num_programs, layout.num_blocks](
             *inputs,
             grad_input,
             grad_input if grad_shortcut is None else grad_shortcut,
@@ -108,7 +104,7 @@ class _BatchNorm(torch.autograd.Function):
             grad_bias,
             layout.num_rows,
             layout.rows_of_program,
-            layout.parts,
+            layout.num_parts,
             MAX_PARTS=layout.max_parts,
             **ctx.constants,
             **layout.constants,
@@ -124,6 +120,7 @@ def batch_norm(input: Tensor, bn: nn.BatchNorm2d, slope: float | None, shortcut:
     """
     input = input.contiguous(memory_format=torch.channels_last)
     if shortcut is not None:
+        assert shortcut.shape == input.shape
         shortcut = shortcut.contiguous(memory_format=torch.channels_last)
     output: Tensor = _BatchNorm.apply(input, shortcut, bn.weight, bn.bias, bn, slope)
     return output

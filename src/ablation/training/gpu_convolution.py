@@ -14,11 +14,12 @@ from torch import Tensor
 from ablation.training import gpu_convolution_kernels as kernels
 
 VERSION: str = triton.__version__
-NUM_PROGRAMS = (
-    264  # that share a weight's gradient, about, for each block of filters: two per multiprocessor of an H100
-)
-MIN_PIXELS = 128  # of each of them
 FEW_CHANNELS = 16  # less than that in a tap would waste a product: rows of a filter are taken whole
+# Of the gradient in a weight. So many programs, about, share that of a block of filters: two per multiprocessor of an
+# H100. More would leave more parts to sum.
+NUM_PROGRAMS = 264
+MIN_BLOCKS = 4  # of a program
+BLOCK_PIXELS = 32
 
 
 def sum_parts(parts: Tensor, dtype: torch.dtype) -> Tensor:
@@ -32,16 +33,17 @@ def sum_parts(parts: Tensor, dtype: torch.dtype) -> Tensor:
     return output
 
 
-def by_pixels(map: Tensor) -> tuple[Tensor, int]:
-    """`map` [N, C, H, W] with the channels of a pixel side by side, and the elements from one pixel to the next.
+def by_pixels(tensor: Tensor) -> tuple[Tensor, int]:
+    """`tensor` [N, C, H, W] with the channels of a pixel side by side, and the elements from one pixel to the next.
 
-    Some channels of a tensor in the channels-last format are so already.
+    Some channels of a tensor in the channels-last format are so already, if 32 bits can count its elements.
     """
-    _, channels, height, width = map.shape
-    pitch = map.stride(3)
-    if pitch >= channels and map.stride() == (height * width * pitch, 1, width * pitch, pitch):
-        return map, pitch
-    return map.contiguous(memory_format=torch.channels_last), channels
+    num_images, channels, height, width = tensor.shape
+    pitch = tensor.stride(3)
+    strides = height * width * pitch, 1, width * pitch, pitch
+    if pitch >= channels and tensor.stride() == strides and num_images * strides[0] < 2**31:
+        return tensor, pitch
+    return tensor.contiguous(memory_format=torch.channels_last), channels
 
 
 def _constants(input: Tensor, output: Tensor, size: int, stride: int, padding: int) -> dict[str, int]:
@@ -59,7 +61,7 @@ def _constants(input: Tensor, output: Tensor, size: int, stride: int, padding: i
 
 
 def _stages(num_bytes: int, wanted: int, device: torch.device) -> int:
-    """How many blocks of a loop to have under way, of so many bytes each, which share a multiprocessor's memory."""
+    """How many blocks of a loop a program has under way: of so many bytes each, at most what its memory holds."""
     if device.type != "cuda":  # the interpreter
         return wanted
     properties = torch.cuda.get_device_properties(device)
@@ -76,19 +78,21 @@ def _block(length: int, most: int) -> int:
     return int(min(max(16, triton.next_power_of_2(length)), most))
 
 
-def _convolved(input: Tensor, weight: Tensor, output: Tensor, stride: int, padding: int, transposed: bool) -> None:
-    """Write into `output`, [N, K, H', W'] in the channels-last format; weight: [K, C, S, S]."""
+def _convolve_into(output: Tensor, input: Tensor, weight: Tensor, stride: int, padding: int, transposed: bool) -> None:
+    """output: [N, K, H', W'] in the channels-last format; weight: [K, C, S, S]."""
     input, pitch = by_pixels(input)
     weight = weight.contiguous(memory_format=torch.channels_last)
     channels, size, out_channels = input.shape[1], weight.shape[3], weight.shape[0]
-    phases = stride**2 if transposed else 1
+    num_phases = stride**2 if transposed else 1
     lengths = [triton.cdiv(length, stride) if transposed else length for length in output.shape[2:]]
     num_pixels = len(output) * lengths[0] * lengths[1]
     taps = size if channels < FEW_CHANNELS and pitch == channels and not transposed else 1
-    many = num_pixels > 128 * 128
+    many = num_pixels >= 256 * 128  # for about two programs per multiprocessor of an H100
+    # Few programs have more taps under way, since no other works while one waits. Rows of few channels are no multiple
+    # of 16 bytes: copied ahead they took half as long again.
     stages = 1 if taps > 1 else 2 if many else 4
     pixels, run, out = 128 if many else 64, _block(taps * channels, 64), _block(out_channels, 64)
-    kernels.convolve[triton.cdiv(num_pixels, pixels), triton.cdiv(out_channels, out), phases](
+    kernels.convolve[triton.cdiv(num_pixels, pixels), triton.cdiv(out_channels, out), num_phases](
         input,
         weight,
         output,
@@ -115,7 +119,7 @@ def conv2d(input: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
     assert weight.shape[1:] == (channels, size, size)
     shape = num_images, len(weight), *((length + 2 * padding - size) // stride + 1 for length in lengths)
     output = _empty(shape, input)
-    _convolved(input, weight, output, stride, padding, transposed=False)
+    _convolve_into(output, input, weight, stride, padding, transposed=False)
     return output
 
 
@@ -127,7 +131,7 @@ def input_gradient(grad_output: Tensor, weight: Tensor, height: int, width: int,
     """
     shape = len(grad_output), weight.shape[1], height, width
     output = _empty(shape, grad_output)
-    _convolved(grad_output, weight.transpose(0, 1), output, stride, padding, transposed=True)
+    _convolve_into(output, grad_output, weight.transpose(0, 1), stride, padding, transposed=True)
     return output
 
 
@@ -145,12 +149,12 @@ def weight_gradient(input: Tensor, grad_output: Tensor, size: int, stride: int, 
     # Few output channels at a time for tf32: on Hopper a wider product takes an instruction that is slow for it here.
     run, out = _block(size * channels, 64), _block(out_channels, 32 if input.dtype == torch.float32 else 64)
     rows = 3 if size == 3 else 1
-    runs = size // rows * triton.cdiv(size * channels, run)
-    num_programs = NUM_PROGRAMS * (2 if few else 1)
-    pixels_each = max(MIN_PIXELS, triton.cdiv(num_pixels * runs, num_programs) // 64 * 64)
-    splits = triton.cdiv(num_pixels, pixels_each)
-    sums = torch.empty(splits, out_channels, size, size, channels, device=input.device)
-    kernels.weight_gradient[splits, runs, triton.cdiv(out_channels, out)](
+    num_runs = size // rows * triton.cdiv(size * channels, run)
+    blocks_each = num_pixels * num_runs // (NUM_PROGRAMS * (2 if few else 1) * BLOCK_PIXELS)
+    pixels_each = max(MIN_BLOCKS, blocks_each) * BLOCK_PIXELS
+    num_splits = triton.cdiv(num_pixels, pixels_each)
+    sums = torch.empty(num_splits, out_channels, size, size, channels, device=input.device)
+    kernels.weight_gradient[num_splits, num_runs, triton.cdiv(out_channels, out)](
         input,
         grad_output,
         sums,
@@ -159,11 +163,11 @@ def weight_gradient(input: Tensor, grad_output: Tensor, size: int, stride: int, 
         **_constants(input, grad_output, size, stride, padding),
         PITCH=pitch,
         ROWS=rows,
-        BLOCK_PIXELS=32,
+        BLOCK_PIXELS=BLOCK_PIXELS,
         BLOCK_RUN=run,
         BLOCK_OUT=out,
         num_warps=2,
-        num_stages=_stages((rows * run + out) * 32 * input.element_size(), 1 if few else 3, input.device),
+        num_stages=_stages((rows * run + out) * BLOCK_PIXELS * input.element_size(), 1 if few else 3, input.device),
     )
     return sum_parts(sums, input.dtype).permute(0, 3, 1, 2)
 

@@ -1,4 +1,4 @@
-"""Depthwise convolutions on a GPU: cuDNN's, but for the gradient in the weight, which it takes ten times as long for.
+"""Depthwise convolutions on a GPU: cuDNN's, but for the gradient in the weight, its slowest part by far.
 
 A Triton kernel sums it in parts, and these in a fixed order: the same GPU and version of Triton give the same bits.
 """
@@ -22,7 +22,7 @@ BLOCK = 1024  # elements of a map that a program takes at a time
 def _weight_gradient(
     input,
     grad_output,
-    sums,  # [programs along the first axis, SIZE * SIZE, CHANNELS]
+    sums,  # [programs along the first axis, CHANNELS, SIZE * SIZE]
     num_pixels,  # of the output
     pixels_each,
     HEIGHT: tl.constexpr,
@@ -55,24 +55,24 @@ def _weight_gradient(
             sums_so_far += (totals[tap] + gradient * value.to(tl.float32),)  # type: ignore[assignment]
         totals = sums_so_far
     for tap in tl.static_range(SIZE * SIZE):
-        begin = (tl.program_id(0) * (SIZE * SIZE) + tap) * CHANNELS
-        tl.store(sums + begin + channel, tl.sum(totals[tap], 0))
+        at = (tl.program_id(0) * CHANNELS + channel) * (SIZE * SIZE) + tap
+        tl.store(sums + at, tl.sum(totals[tap], 0))
 
 
 def weight_gradient(input: Tensor, grad_output: Tensor, size: int, stride: int, padding: int) -> Tensor:
-    """The gradient in the weight, float [C, 1, S, S], of a depthwise convolution with square filters.
+    """The gradient in the weight, [C, 1, S, S], of a depthwise convolution with square filters, in the input's type.
 
     input: [N, C, H, W]; grad_output: [N, C, H', W']; size: S; stride, padding: pixels.
     """
     input, grad_output = (t.contiguous(memory_format=torch.channels_last) for t in (input, grad_output))
     channels = input.shape[1]
     block_channels = min(channels & -channels, 64)
-    block_pixels, blocks = BLOCK // block_channels, channels // block_channels
+    block_pixels, num_blocks = BLOCK // block_channels, channels // block_channels
     num_pixels = grad_output.numel() // channels
-    pixels_each = triton.cdiv(num_pixels * blocks, NUM_PARTS * block_pixels) * block_pixels
-    parts = triton.cdiv(num_pixels, pixels_each)
-    sums = torch.empty(parts, size * size, channels, device=input.device)
-    _weight_gradient[parts, blocks](
+    pixels_each = triton.cdiv(num_pixels * num_blocks, NUM_PARTS * block_pixels) * block_pixels
+    num_parts = triton.cdiv(num_pixels, pixels_each)
+    sums = torch.empty(num_parts, channels, size * size, device=input.device)
+    _weight_gradient[num_parts, num_blocks](
         input,
         grad_output,
         sums,
@@ -89,7 +89,7 @@ def weight_gradient(input: Tensor, grad_output: Tensor, size: int, stride: int, 
         BLOCK_PIXELS=block_pixels,
         BLOCK_CHANNELS=block_channels,
     )
-    return sum_parts(sums, input.dtype).view(size, size, channels, 1).permute(2, 3, 0, 1)
+    return sum_parts(sums, input.dtype).view(channels, 1, size, size)
 
 
 class _DepthwiseConv2d(torch.autograd.Function):
