@@ -183,33 +183,62 @@ def test_a_layer_takes_them_in_training_and_where_its_factors_may_be_cut(
             assert (ours.grad - theirs.grad).norm() < 2e-2 * theirs.grad.norm()
 
 
+def stand_in(input: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+    return F.conv2d(input, weight, stride=stride, padding=padding, groups=input.shape[1] // weight.shape[1])
+
+
 @pytest.fixture
 def able(monkeypatch) -> torch.device:
-    """A device that passes for a GPU with tf32."""
+    """A device that passes for a GPU with tf32, on which PyTorch's kernels pass for these."""
     monkeypatch.setattr(backend, "has_tf32", lambda device: True)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    pytest.importorskip("triton")
+    monkeypatch.setattr("ablation.training.gpu_convolution.conv2d", stand_in)
+    monkeypatch.setattr("ablation.training.gpu_depthwise.depthwise_conv2d", stand_in)
+    monkeypatch.setattr("ablation.training.gpu_batch_norm.batch_norm", lambda x, bn, slope, shortcut: bn(x) + shortcut)
     return torch.device("meta")
 
 
-def test_a_gpu_trains_with_them_and_records_tritons_version(able, monkeypatch, capsys) -> None:
-    kernels = pytest.importorskip("ablation.training.gpu_convolution")
-    monkeypatch.setattr(kernels, "conv2d", lambda *arguments: None)
+def test_a_gpu_trains_with_them_and_records_tritons_version(able, capsys) -> None:
     use_kernels(able)
-    assert layers._gpu_kernels.conv2d is kernels.conv2d and layers._cpu_kernel is None
-    assert versions()["triton"] == kernels.VERSION
+    assert layers._gpu_kernels.conv2d is stand_in and layers._cpu_kernel is None
+    assert versions()["triton"] == triton_version()
     assert capsys.readouterr().err == ""
+
+
+def triton_version() -> str:
+    import triton
+
+    return triton.__version__
+
+
+class Fails(torch.autograd.Function):
+    """Backward."""
+
+    @staticmethod
+    def forward(ctx, x, error) -> Tensor:
+        ctx.error = error
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad_output) -> Tensor:
+        raise ctx.error
 
 
 @pytest.mark.parametrize(
     "error", [RuntimeError("Failed to find C compiler.\nPlease"), ImportError("no triton"), ValueError()]
 )
-def test_where_they_fail_pytorchs_take_over_with_a_note(error, able, monkeypatch, capsys) -> None:
-    kernels = pytest.importorskip("ablation.training.gpu_convolution")
-
-    def fails(*arguments: object) -> None:
+@pytest.mark.parametrize(
+    "kernel", ["gpu_convolution.conv2d", "gpu_depthwise.depthwise_conv2d", "gpu_batch_norm.batch_norm"]
+)
+@pytest.mark.parametrize("backward", [False, True])
+def test_where_one_fails_pytorchs_take_over_with_a_note(backward, kernel, error, able, monkeypatch, capsys) -> None:
+    def fails(input: Tensor, *_: object) -> Tensor:
+        if backward:
+            return Fails.apply(input, error)
         raise error
 
-    monkeypatch.setattr(kernels, "conv2d", fails)
+    monkeypatch.setattr(f"ablation.training.{kernel}", fails)
     use_kernels(able)
     assert layers._gpu_kernels is None and "triton" not in versions()
     note = "note: layers by PyTorch's kernels, training is up to 2.5 times as slow"

@@ -46,7 +46,7 @@ def use_kernels(device: torch.device) -> None:
     """Let networks train with this project's kernels: on a CPU, and on a GPU that has tf32.
 
     With PyTorch's, and a note, where they fail: without GCC on a CPU; without Triton, the C compiler that it asks for
-    or support of this GPU, as far as the first of its kernels tells.
+    or support of this GPU.
     """
     global _compilers
     _compilers = {}
@@ -62,15 +62,24 @@ def use_kernels(device: torch.device) -> None:
             slower = "training"
             from ablation.training import gpu_batch_norm, gpu_convolution, gpu_depthwise
 
-            zeros = torch.zeros(1, 16, 4, 4, device=device), torch.zeros(16, 16, 3, 3, device=device)
-            gpu_convolution.conv2d(*zeros, 1, 1)
-            torch.cuda.synchronize(device)
+            kernels = layers.GpuKernels(
+                gpu_convolution.conv2d, gpu_depthwise.depthwise_conv2d, gpu_batch_norm.batch_norm
+            )
+            try_out(kernels, device)
             _compilers = {"triton": gpu_convolution.VERSION}
-            kernels = gpu_convolution.conv2d, gpu_depthwise.depthwise_conv2d, gpu_batch_norm.batch_norm
-            layers.train_with(gpu=layers.GpuKernels(*kernels))
+            layers.train_with(gpu=kernels)
     except Exception as error:
         reason = (str(error) or repr(error)).splitlines()[0]
         print(f"note: layers by PyTorch's kernels, {slower} is up to 2.5 times as slow ({reason})", file=sys.stderr)
+
+
+def try_out(kernels: layers.GpuKernels, device: torch.device) -> None:
+    """Compile and run each of them once, forward and backward."""
+    input = torch.zeros(2, 16, 4, 4, device=device, requires_grad=True)
+    weight, depthwise = (torch.zeros(16, n, 3, 3, device=device, requires_grad=True) for n in (16, 1))
+    x = kernels.depthwise_conv2d(kernels.conv2d(input, weight, 1, 1), depthwise, 1, 1)
+    kernels.batch_norm(x, torch.nn.BatchNorm2d(16, device=device), 0.0, input).sum().backward()
+    torch.cuda.synchronize(device)
 
 
 def has_tf32(device: torch.device) -> bool:
