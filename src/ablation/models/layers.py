@@ -69,8 +69,7 @@ class Conv2d(nn.Conv2d):
         self.settings = stride, padding
 
     def forward(self, input: Tensor) -> Tensor:
-        exact = not torch.is_autocast_enabled("cuda") and not torch.backends.cudnn.allow_tf32
-        if _gpu_kernels is None or exact or not _trains_on_gpu(input) or not self.suits_kernel(input):
+        if _gpu_kernels is None or not _trains_on_gpu(input) or not self.suits_kernel(input) or _exact():
             return super().forward(input)
         output = _gpu_kernels.conv2d(_autocast(input), _autocast(self.weight), *self.settings)
         return output if self.bias is None else output + self.bias.to(output.dtype)[:, None, None]
@@ -103,6 +102,11 @@ def _trains_on_gpu(input: Tensor) -> bool:
         and torch.is_grad_enabled()
         and 0 < input.numel() < MAX_ELEMENTS
     )
+
+
+def _exact() -> bool:
+    """Whether the factors of a product must stay what they are."""
+    return not torch.is_autocast_enabled("cuda") and not torch.backends.cudnn.allow_tf32
 
 
 def _autocast(tensor: Tensor) -> Tensor:
