@@ -57,7 +57,7 @@ class BasicBlock(nn.Module):
 
 
 class Projection(nn.Sequential):
-    """1x1 convolution and batch norm."""
+    """1x1 convolution and batch norm: [N, in_channels, H, W] -> [N, channels, H / stride, W / stride]."""
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         super().__init__(Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels))
