@@ -46,8 +46,6 @@ def ours_seeds(
     variant: str, splits: str, num_images: int, device: str, num_seeds: int, epochs: int, **overrides: int
 ) -> Measure:
     """Images of all seeds per second: the start of their processes or the capture of their graphs is in it."""
-    import torch._dynamo  # as train_variant does before its fork
-
     params, data = prepared(variant, splits, num_images, device, **overrides, epochs=epochs)
     place = data.train_labels.device
 

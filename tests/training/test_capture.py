@@ -3,7 +3,7 @@ import torch
 
 from ablation.training.backend import prepare
 from ablation.training.batches import load_data
-from ablation.training.capture import captured_step, optimizer_tensors, warm_up
+from ablation.training.capture import captured_step, warm_up
 from ablation.training.loop import new_run
 from ablation.training.step import eager_step
 from tests.training.conftest import plan_of
@@ -21,10 +21,7 @@ def test_warm_up_leaves_no_trace(variant, variant_params, train_split, val_split
     for warm in (False, True):
         run, sums = new_run(params, 0, data), torch.zeros(3)
         step = eager_step(run.model, run.optimizer, params, data, sums)
-
-        def state(run=run, sums=sums):
-            return [*run.model.state_dict(keep_vars=True).values(), *optimizer_tensors(run.optimizer), sums]
-
+        state = [*run.model.state_dict(keep_vars=True).values(), *run.optimizer.tensors(), sums]
         torch.manual_seed(0)
         if warm:
             warm_up(step, plans[0], state)
@@ -55,9 +52,9 @@ def test_warm_up_that_fails_half_way_leaves_no_trace(variant_params, train_split
     tensors = list(run.model.state_dict(keep_vars=True).values())
     before = [t.clone() for t in tensors]
     with pytest.raises(RuntimeError, match="no step in a capture"):
-        warm_up(fails, plan, lambda: [*tensors, *optimizer_tensors(run.optimizer), sums])
+        warm_up(fails, plan, [*tensors, *run.optimizer.tensors(), sums])
     assert all(torch.equal(*pair) for pair in zip(tensors, before, strict=True))
-    momenta = optimizer_tensors(run.optimizer)
+    momenta = run.optimizer.tensors()
     assert momenta and not any(t.any() for t in [*momenta, sums])
 
 

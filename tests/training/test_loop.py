@@ -115,7 +115,7 @@ def test_speedruns_first_layer_comes_from_the_first_training_images_as_they_are(
         runs[0].model.whitening, whitening_filters(patch_covariance(images)), rtol=1e-3, atol=1e-3
     )
     assert torch.equal(runs[0].model.whitening, runs[1].model.whitening)
-    assert not any(p is runs[0].model.whitening for g in runs[0].optimizer.param_groups for p in g["params"])
+    assert not any(p is runs[0].model.whitening for p in runs[0].optimizer.parameters)
 
 
 def test_a_seeds_result_does_not_depend_on_what_ran_before(
@@ -191,7 +191,7 @@ def test_every_step_has_its_rate_of_the_schedule(variant_params, train_split, va
     params = variant_params("simple_nn", batch_size=30, epochs=2, schedule=schedule)
     data = load_data(train_split, val_split, normalization, params, CPU)
     run = new_run(params, 0, data)
-    steps = [epoch is None and run.optimizer.param_groups[0]["lr"] for epoch in train_epochs(run, params, 0, data)]
+    steps = [epoch is None and run.optimizer.lr for epoch in train_epochs(run, params, 0, data)]
     rates = [lr for lr in steps if lr]
     assert rates == [learning_rate(params, step, 8) for step in range(8)]  # the fourth batch of an epoch is smaller
     assert [epoch.lr for epoch in run.epochs] == [rates[0], rates[4]]

@@ -1,9 +1,11 @@
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from ablation.training.optimization import build_optimizer, l1_weights, learning_rate, set_learning_rate
+from ablation.training.optimization import Optimizer, l1_weights, learning_rate
 
 
 def test_step_schedule_divides_by_ten_at_half_and_three_quarters(variant_params) -> None:
@@ -60,7 +62,7 @@ def test_one_cycle_schedule_equals_interpolation_between_its_three_corners(varia
 def test_sgd_updates_by_the_textbook_formula(nesterov, variant_params) -> None:
     params = variant_params("simple_nn", lr=0.1, weight_decay=0.01, optimizer={"nesterov": nesterov})  # momentum 0.9
     weight = nn.Parameter(torch.tensor([2.0]))
-    optimizer = build_optimizer(nn.ParameterList([weight]), params, torch.device("cpu"))
+    optimizer = Optimizer(nn.ParameterList([weight]), params, torch.device("cpu"))
     value, velocity = 2.0, 0.0
     for gradient in (1.0, -3.0, 0.5):
         weight.grad = torch.tensor([gradient])
@@ -71,21 +73,48 @@ def test_sgd_updates_by_the_textbook_formula(nesterov, variant_params) -> None:
         assert weight.item() == pytest.approx(value, rel=1e-6)
 
 
-def test_adam_has_the_settings_of_its_params(variant_params) -> None:
-    params = variant_params("adam", weight_decay=0.02)
-    optimizer = build_optimizer(nn.Linear(2, 2), params, torch.device("cpu"))
-    assert isinstance(optimizer, torch.optim.Adam)
-    group = optimizer.param_groups[0]
-    assert (group["lr"], group["betas"], group["weight_decay"]) == (0.001, (0.9, 0.999), 0.02)
+@pytest.mark.parametrize(
+    ("variant", "overrides", "reference"),
+    [
+        ("resnet20", {}, lambda ps: torch.optim.SGD(ps, lr=0.1, momentum=0.9, weight_decay=0.02, fused=True)),
+        (
+            "speedrun",
+            {"optimizer": {"momentum": 0.8, "nesterov": True}},
+            lambda ps: torch.optim.SGD(ps, lr=0.1, momentum=0.8, nesterov=True, weight_decay=0.02, fused=True),
+        ),
+        (
+            "simple_nn",
+            {"optimizer": {"momentum": 0.0}},
+            lambda ps: torch.optim.SGD(ps, lr=0.1, weight_decay=0.02, fused=True),
+        ),
+        (
+            "adam",
+            {"optimizer": {"beta1": 0.8, "beta2": 0.99}},
+            lambda ps: torch.optim.Adam(ps, lr=0.1, betas=(0.8, 0.99), weight_decay=0.02, fused=True),
+        ),
+    ],
+    ids=["sgd", "nesterov", "no momentum", "adam"],
+)
+def test_it_takes_the_steps_of_torchs_classes_bit_for_bit(variant, overrides, reference, variant_params) -> None:
+    params = variant_params(variant, **{"lr": 0.1, "weight_decay": 0.02, **overrides})
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Linear(8, 2))
+    copy = deepcopy(model)
+    ours, theirs = Optimizer(model, params, torch.device("cpu")), reference(copy.parameters())
+    for lr in (0.1, 0.1, 0.03, 0.003):
+        ours.set_lr(lr)
+        theirs.param_groups[0]["lr"] = lr
+        for p, q in zip(model.parameters(), copy.parameters(), strict=True):
+            p.grad, q.grad = (torch.randn_like(p),) * 2
+        ours.step()
+        theirs.step()
+        assert all(torch.equal(*pair) for pair in zip(model.parameters(), copy.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("lr", [0.5, torch.tensor(0.5)])
-def test_learning_rate_is_set_in_place_where_it_is_a_tensor(lr) -> None:
-    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=lr)
-    set_learning_rate(optimizer, 0.25)
-    assert float(optimizer.param_groups[0]["lr"]) == 0.25
-    if isinstance(lr, torch.Tensor):
-        assert optimizer.param_groups[0]["lr"] is lr
+def test_a_learning_rate_that_is_a_tensor_is_set_in_place(variant_params) -> None:
+    optimizer = Optimizer(nn.Linear(1, 1), variant_params("simple_nn"), torch.device("cpu"))
+    optimizer.lr = lr = torch.tensor(0.5)
+    optimizer.set_lr(0.25)
+    assert optimizer.lr is lr and lr.item() == 0.25
 
 
 def test_l1_is_on_weights_alone() -> None:

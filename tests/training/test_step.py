@@ -59,6 +59,8 @@ def test_gradients_equal_a_textbook_loop_along_its_trajectory(
     data = load_data(train_split, val_split, normalization, params, CPU)
     ours, textbook = new_run(params, 0, data), new_run(params, 0, data)
     ours.model.double()
+    for tensor in ours.optimizer.tensors():
+        tensor.data = tensor.double()
     model = textbook.model.double().to(memory_format=torch.contiguous_format)
     momentum, nesterov = params.optimizer.momentum, params.optimizer.nesterov
     optimizer = torch.optim.SGD(

@@ -1,6 +1,7 @@
 """A variant's stage from the splits on disk to what it leaves there, and how it ends where it cannot."""
 
 import json
+import os
 import resource
 import shutil
 import signal
@@ -87,6 +88,27 @@ def test_the_key_knows_the_code_that_a_device_needs(params: VariantParams, proje
     monkeypatch.setattr(variant, "loaded", lambda: order.append("loaded") or [])
     train(params, project)
     assert order == ["prepare", "loaded"]
+
+
+@pytest.mark.parametrize(("compile", "imported"), [(False, []), (True, ["torch._dynamo"])])
+def test_a_stage_does_not_import_what_it_does_not_need(compile, imported, variant_params, project: Path) -> None:
+    """torch's compiler takes a second, torchvision and matplotlib take several."""
+    params = variant_params("simple_nn_bn", compile=compile)
+    (project / "params.json").write_text(params.model_dump_json())
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from ablation.training.params import VariantParams\n"
+        "from ablation.training.variant import train_variant\n"
+        "params = VariantParams.model_validate_json(Path('params.json').read_text())\n"
+        "train_variant(params, Path('data/splits'), Path('runs/test'))\n"
+        "print([name for name in ('torch._dynamo', 'torchvision', 'matplotlib') if name in sys.modules])"
+    )
+    environment = os.environ | {"PYTHONPATH": str(PROJECT / "src")}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == str(imported)
+    assert "could not compile" not in done.stderr
 
 
 @pytest.mark.parametrize("name", read_yaml(PROJECT / "params.yaml")["study"])

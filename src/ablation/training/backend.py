@@ -4,7 +4,6 @@ import os
 import platform
 import sys
 import time
-import warnings
 from collections.abc import Callable
 
 import torch
@@ -35,7 +34,6 @@ def prepare(params: TrainParams) -> torch.device:
     # Else every new tensor is filled before it is written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not params.deterministic
-    warnings.filterwarnings("ignore", message=".*capturable=True.*")  # Adam's, in the steps before a graph's capture
     tf32 = precision(params, device) == "tf32"
     torch.backends.cuda.matmul.allow_tf32 = tf32
     torch.backends.cudnn.allow_tf32 = tf32

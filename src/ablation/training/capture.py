@@ -1,26 +1,23 @@
 """The training step captured as a CUDA graph, so that a small network waits for arithmetic and not for launches."""
 
 import sys
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from ablation.training.optimization import Optimizer
 from ablation.training.step import Step
 
 WARMUP_STEPS = 3  # before a capture, as torch.cuda.graph asks for
 
 
-def captured_step(step: Step, model: nn.Module, optimizer: torch.optim.Optimizer, sums: Tensor) -> Step:
+def captured_step(step: Step, model: nn.Module, optimizer: Optimizer, sums: Tensor) -> Step:
     """`step`, built by `eager_step` from the rest, captured once per batch size as a CUDA graph and replayed.
 
     Its results are the eager ones. Stays eager, with a note, where an operation cannot be captured.
     """
     device = sums.device
-
-    def state() -> list[Tensor]:
-        return [*model.state_dict(keep_vars=True).values(), *optimizer_tensors(optimizer), sums]
-
+    state = [*model.state_dict(keep_vars=True).values(), *optimizer.tensors(), sums]
     graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
 
     def capture(plan: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor]:
@@ -64,24 +61,17 @@ def captured_step(step: Step, model: nn.Module, optimizer: torch.optim.Optimizer
     return replay
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    return [t for slot in optimizer.state.values() for t in slot.values() if isinstance(t, Tensor)]
-
-
-def warm_up(step: Step, plan: Tensor, state: Callable[[], list[Tensor]]) -> None:
-    """Take a few steps and put back in place what they changed; optimizer state they made becomes zero, its start.
+def warm_up(step: Step, plan: Tensor, state: list[Tensor]) -> None:
+    """Take a few steps and put back in place what they changed.
 
     state: the tensors that a step changes: weights, buffers, optimizer state, sums.
     """
-    before = {id(t): t.detach().clone() for t in state()}
+    before = [t.detach().clone() for t in state]
     try:
         with torch.random.fork_rng([plan.device] if plan.is_cuda else []):  # dropout draws from it
             for _ in range(WARMUP_STEPS):
                 step(plan)
     finally:  # also where a step fails and the training goes on without a graph
         with torch.no_grad():
-            for t in state():
-                if id(t) in before:
-                    t.copy_(before[id(t)])
-                else:
-                    t.zero_()
+            for t, value in zip(state, before, strict=True):
+                t.copy_(value)

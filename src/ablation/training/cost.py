@@ -1,21 +1,39 @@
 """What a network costs, whatever the device."""
 
+from typing import Any
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
+from torch.overrides import TorchFunctionMode
 
 from ablation.models.build import build_model
 from ablation.models.layers import without_kernels
 from ablation.models.params import ModelParams
 
 
-def multiply_adds(model: ModelParams) -> int:
-    """Multiply-adds of one 3x32x32 image's evaluation, with all the views that the network takes; counted by torch."""
-    from torch.utils.flop_counter import FlopCounterMode  # at the end of a run: it takes long to import
+class _MultiplyAdds(TorchFunctionMode):
+    """Of convolutions and fully connected layers, as torch's FlopCounterMode counts, which takes a second to import."""
 
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        build_model(model).to("meta").eval()(torch.zeros(1, 3, 32, 32, device="meta"))
-    return int(counter.get_total_flops()) // 2  # FLOP per multiply-add
+    total: int = 0
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        output = func(*args, **(kwargs or {}))
+        if func in (F.conv2d, F.linear):
+            weight = args[1]
+            self.total += output.numel() * weight[0].numel()  # each output sums over one filter
+        return output
+
+
+def multiply_adds(model: ModelParams) -> int:
+    """Multiply-adds of one 3x32x32 image's evaluation, with all the views that the network takes."""
+    network, counter = build_model(model).eval(), _MultiplyAdds()
+    with counter, torch.no_grad():
+        network(torch.zeros(1, 3, 32, 32))
+    return counter.total
 
 
 def activation_bytes(model: ModelParams) -> int:

@@ -4,6 +4,7 @@ cuDNN's are made for many channels. With those of the networks here, 3 to 64, mo
 (docs/performance.md). Every sum has a fixed order: the same GPU and version of Triton give the same bits.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -108,7 +109,19 @@ def _convolve_into(output: Tensor, input: Tensor, weight: Tensor, stride: int, p
     )
 
 
-@torch.library.custom_op("ablation::conv2d", mutates_args=())
+def _operator(name: str) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+    """As torch.library.custom_op, which imports torch's compiler at the first call, for a second."""
+
+    def decorate(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        torch.library.define(f"ablation::{name}", torch.library.infer_schema(function, mutates_args=()))
+        torch.library.impl(f"ablation::{name}", "default", function)
+        operator: Callable[..., Tensor] = getattr(torch.ops.ablation, name).default
+        return operator
+
+    return decorate
+
+
+@_operator("conv2d")
 def conv2d(input: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
     """`F.conv2d` of input [N, C, H, W] with square filters, weight [K, C, S, S], both float32 or both bfloat16.
 
@@ -123,7 +136,7 @@ def conv2d(input: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
     return output
 
 
-@torch.library.custom_op("ablation::conv2d_input_gradient", mutates_args=())
+@_operator("conv2d_input_gradient")
 def input_gradient(grad_output: Tensor, weight: Tensor, height: int, width: int, stride: int, padding: int) -> Tensor:
     """The gradient in the input, [N, C, height, width], of a `conv2d`.
 
@@ -135,7 +148,7 @@ def input_gradient(grad_output: Tensor, weight: Tensor, height: int, width: int,
     return output
 
 
-@torch.library.custom_op("ablation::conv2d_weight_gradient", mutates_args=())
+@_operator("conv2d_weight_gradient")
 def weight_gradient(input: Tensor, grad_output: Tensor, size: int, stride: int, padding: int) -> Tensor:
     """The gradient in the weight, [K, C, S, S], of a `conv2d`, in the type of the input.
 
@@ -172,18 +185,18 @@ def weight_gradient(input: Tensor, grad_output: Tensor, size: int, stride: int, 
     return sum_parts(sums, input.dtype).permute(0, 3, 1, 2)
 
 
-@conv2d.register_fake
+@torch.library.register_fake("ablation::conv2d")  # type: ignore[untyped-decorator]
 def _(input: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
     return F.conv2d(input, weight, stride=stride, padding=padding).contiguous(memory_format=torch.channels_last)
 
 
-@input_gradient.register_fake
+@torch.library.register_fake("ablation::conv2d_input_gradient")  # type: ignore[untyped-decorator]
 def _(grad_output: Tensor, weight: Tensor, height: int, width: int, stride: int, padding: int) -> Tensor:
     shape = len(grad_output), weight.shape[1], height, width
     return _empty(shape, grad_output)
 
 
-@weight_gradient.register_fake
+@torch.library.register_fake("ablation::conv2d_weight_gradient")  # type: ignore[untyped-decorator]
 def _(input: Tensor, grad_output: Tensor, size: int, stride: int, padding: int) -> Tensor:
     return input.new_empty(grad_output.shape[1], size, size, input.shape[1]).permute(0, 3, 1, 2)
 
@@ -204,4 +217,4 @@ def _backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, Tensor | No
     return grad_input, grad_weight, None, None
 
 
-conv2d.register_autograd(_backward, setup_context=_setup_context)
+torch.library.register_autograd("ablation::conv2d", _backward, setup_context=_setup_context)

@@ -15,7 +15,7 @@ from ablation.models.build import build_model
 from ablation.models.speedrun import SpeedrunNet
 from ablation.training.batches import Data, make_batch
 from ablation.training.capture import captured_step
-from ablation.training.optimization import build_optimizer, learning_rate, set_learning_rate
+from ablation.training.optimization import Optimizer, learning_rate
 from ablation.training.params import TrainParams
 from ablation.training.randomness import derive, epoch_plan
 from ablation.training.step import autocast, batch_sums, eager_step, gradient_norms
@@ -49,7 +49,7 @@ class Run:
     """The state of one seed's training between two epochs: what a checkpoint holds."""
 
     model: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimizer
     epochs: list[Epoch] = field(default_factory=list)
     first_batch_loss: float | None = None  # before any update
     best_epoch: int = 0  # from 1
@@ -75,7 +75,7 @@ class Run:
     def state(self) -> dict[str, Any]:
         return {
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict()["state"],
+            "optimizer": self.optimizer.state,
             "epochs": [asdict(epoch) for epoch in self.epochs],
             "first_batch_loss": self.first_batch_loss,
             "best_epoch": self.best_epoch,
@@ -84,8 +84,9 @@ class Run:
 
     def restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state["optimizer"], "param_groups": groups})
+        for name, tensors in state["optimizer"].items():
+            for tensor, saved in zip(self.optimizer.state[name], tensors, strict=True):
+                tensor.copy_(saved)
         self.epochs = [Epoch(**epoch) for epoch in state["epochs"]]
         self.first_batch_loss = state["first_batch_loss"]
         self.best_epoch = state["best_epoch"]
@@ -101,7 +102,7 @@ def new_run(params: TrainParams, seed: int, data: Data) -> Run:
         images = unaugmented(data.train_images) if data.augmentation else data.train_images
         model.fit_whitening(data.normalization.to(torch.device("cpu"))(images[:NUM_WHITENING_IMAGES].cpu()))
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Run(model, build_optimizer(model, params, device))
+    return Run(model, Optimizer(model, params, device))
 
 
 def train_epochs(
@@ -133,7 +134,7 @@ def train_epochs(
         start = clock()
         for i, batch in enumerate(plan.split(params.batch_size, dim=1)):
             if i == 0 or lrs[i] != lrs[i - 1]:
-                set_learning_rate(run.optimizer, lrs[i])
+                run.optimizer.set_lr(lrs[i])
             step(batch)
             if run.first_batch_loss is None:
                 run.first_batch_loss = sums[0].item() / batch.shape[1]

@@ -1,33 +1,75 @@
 """Optimizer and learning-rate schedule."""
 
+from typing import Any, cast
+
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.adam import adam
+from torch.optim.sgd import sgd
 
 from ablation.training.params import OneCycleParams, SGDParams, StepParams, TrainParams
 
 
-def build_optimizer(model: nn.Module, params: TrainParams, device: torch.device) -> torch.optim.Optimizer:
-    """SGD or Adam on all parameters. On CUDA the learning rate is a tensor, which a captured graph reads anew."""
-    on_cuda = device.type == "cuda"
-    lr = torch.tensor(params.lr, device=device) if on_cuda else params.lr
-    settings = params.optimizer
-    if isinstance(settings, SGDParams):
-        return torch.optim.SGD(
-            model.parameters(),
-            lr=lr,
-            momentum=settings.momentum,
-            nesterov=settings.nesterov,
-            weight_decay=params.weight_decay,
-            fused=True,
-        )
-    return torch.optim.Adam(
-        model.parameters(),
-        lr=lr,
-        betas=(settings.beta1, settings.beta2),
-        weight_decay=params.weight_decay,
-        fused=True,
-        capturable=on_cuda,
-    )
+class Optimizer:
+    """SGD or Adam on all parameters of a network, by the functions that torch.optim's classes call.
+
+    The classes import torch's compiler at their first use, which takes a second, and need twice the time of a step.
+
+    lr: the learning rate; on CUDA a tensor, which a captured graph reads anew.
+    state: all else that steps change beside the parameters, zero before the first; name -> a tensor per parameter.
+    """
+
+    def __init__(self, model: nn.Module, params: TrainParams, device: torch.device) -> None:
+        self.parameters: list[Tensor] = list(model.parameters())
+        self.settings, self.weight_decay = params.optimizer, params.weight_decay
+        self.on_cuda = device.type == "cuda"
+        self.lr: float | Tensor = torch.tensor(params.lr, device=device) if self.on_cuda else params.lr
+        if isinstance(self.settings, SGDParams):
+            self.state = {"momentum": [torch.zeros_like(p) for p in self.parameters]}
+        else:
+            self.state = {name: [torch.zeros_like(p) for p in self.parameters] for name in ("mean", "square")}
+            self.state["steps"] = [torch.zeros((), device=device) for _ in self.parameters]
+
+    def set_lr(self, lr: float) -> None:
+        if isinstance(self.lr, Tensor):
+            self.lr.fill_(lr)
+        else:
+            self.lr = lr
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Update the parameters with their gradients."""
+        gradients = cast(list[Tensor], [p.grad for p in self.parameters])
+        common: dict[str, Any] = {"fused": True, "lr": self.lr, "weight_decay": self.weight_decay, "maximize": False}
+        if isinstance(self.settings, SGDParams):
+            sgd(
+                self.parameters,
+                gradients,
+                [*self.state["momentum"]],
+                momentum=self.settings.momentum,
+                dampening=0.0,
+                nesterov=self.settings.nesterov,
+                **common,
+            )
+        else:
+            adam(
+                self.parameters,
+                gradients,
+                self.state["mean"],
+                self.state["square"],
+                [],
+                self.state["steps"],
+                beta1=self.settings.beta1,
+                beta2=self.settings.beta2,
+                eps=1e-8,
+                amsgrad=False,
+                capturable=self.on_cuda,
+                **common,
+            )
+
+    def tensors(self) -> list[Tensor]:
+        """The tensors of the state."""
+        return [t for slot in self.state.values() for t in slot]
 
 
 def learning_rate(params: TrainParams, step: int, num_steps: int) -> float:
@@ -46,14 +88,6 @@ def learning_rate(params: TrainParams, step: int, num_steps: int) -> float:
             return params.lr * (schedule.start + (1 - schedule.start) * step / peak)
         return params.lr * (schedule.end + (1 - schedule.end) * (num_steps - step) / (num_steps - peak))
     return params.lr
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    for group in optimizer.param_groups:
-        if isinstance(group["lr"], torch.Tensor):
-            group["lr"].fill_(lr)
-        else:
-            group["lr"] = lr
 
 
 def l1_weights(model: nn.Module) -> list[nn.Parameter]:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ablation.training.batches import Data, make_batch
-from ablation.training.optimization import l1_weights
+from ablation.training.optimization import Optimizer, l1_weights
 from ablation.training.params import TrainParams
 
 Step = Callable[[Tensor], None]
@@ -27,7 +27,7 @@ def batch_sums(loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
 
 def eager_step(
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     params: TrainParams,
     data: Data,
     sums: Tensor,
@@ -48,7 +48,7 @@ def eager_step(
         objective = loss
         if sparse_weights:
             objective = loss + params.l1 * torch.stack([w.abs().sum() for w in sparse_weights]).sum()
-        for parameter in parameters:  # as optimizer.zero_grad would, in a tenth of its time
+        for parameter in parameters:
             parameter.grad = None
         objective.backward()
         optimizer.step()
@@ -65,6 +65,9 @@ def compiled(model: nn.Module, params: TrainParams) -> Callable[[Tensor], Tensor
     """
     if not params.compile:
         return model
+    import torch._dynamo  # not for a network that is not compiled: it takes a second
+    import torch._functorch.config
+
     # Compile the backward together with the forward, so that its failure is caught here as well.
     torch._functorch.config.force_non_lazy_backward_lowering = True
     network = torch.compile(model, dynamic=False)

@@ -1,10 +1,7 @@
 """All seeds of one variant: from the splits on disk to weights, curves and facts on disk."""
 
 import functools
-import gc
-import importlib
 import math
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -37,8 +34,6 @@ def train_variant(params: VariantParams, splits: Path, output: Path) -> None:
     splits: folder of {train,val}.safetensors and statistics.json. output: a folder named as the variant; gets weights/,
     metrics/ and timing/, with an entry per seed.
     """
-    compiler = threading.Thread(target=_import_compiler)
-    compiler.start()
     device = prepare(params)
     code = loaded()  # what it needs on this device included
     inputs = [splits / name for name in ("train.safetensors", "val.safetensors", "statistics.json")]
@@ -51,7 +46,6 @@ def train_variant(params: VariantParams, splits: Path, output: Path) -> None:
         setting = f"variants.{output.name}.batch_size (or train.batch_size, if the variant does not set it)"
         with gpu_memory(params.batch_size, setting):
             data = load_data(train, val, normalization, params, device)
-            compiler.join()  # before the fork, which no thread survives
             steps = functools.partial(train_seed, params, data, output, folder)
             if device.type == "cuda":
                 run_on_streams(steps, params.seeds, device)
@@ -59,14 +53,6 @@ def train_variant(params: VariantParams, splits: Path, output: Path) -> None:
                 at_a_time = num_processes(len(params.seeds), params.num_threads) if device.type == "cpu" else 1
                 clock = epoch_clock(device, params.num_threads)
                 run_in_processes(lambda seed: deque(steps(clock, seed), maxlen=0), params.seeds, at_a_time)
-
-
-def _import_compiler() -> None:
-    """torch.optim imports it at its first use: a second that GCC and the data hide and that forked seeds share."""
-    gc.disable()  # an import leaves no garbage to look for
-    importlib.import_module("torch._dynamo")
-    gc.freeze()
-    gc.enable()
 
 
 def train_seed(
