@@ -121,6 +121,14 @@ run(main)"""
     assert (result.returncode, result.stdout, result.stderr) == (1, "", f"{line} again\n")
 
 
+def test_the_code_of_a_linked_package_is_known(tmp_path):
+    (tmp_path / "src").symlink_to(PROJECT / "src")
+    code = "from ablation.common import errors, sources; print(len(sources.loaded()), len(sources.digests()) > 50)"
+    command, environment = [sys.executable, "-c", code], os.environ | {"PYTHONPATH": str(tmp_path / "src")}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stdout == "4 True\n"  # errors, sources and two __init__.py
+
+
 @pytest.mark.parametrize(
     ("body", "status", "stderr"),
     [

@@ -53,6 +53,18 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_serves(damage, 
     assert capsys.readouterr().err == f"{aside}: damaged checkpoint set aside; going on from the one before it\n"
     assert aside.exists() and not newest.exists()
 
+    (tmp_path / "epoch-000001.pt").write_bytes(b"")
+    assert checkpoint.load(tmp_path) is None
+    aside = tmp_path / "epoch-000001.damaged"
+    assert capsys.readouterr().err == f"{aside}: damaged checkpoint set aside; training starts anew\n"
+
+
+def test_what_a_kill_left_in_the_middle_of_a_write_is_removed(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "a" / "seed-0", 1, state(1))
+    (tmp_path / "a" / "seed-0" / ".epoch-000002.pt.x7f").write_bytes(b"half of it")
+    with checkpoint.claimed(tmp_path / "a"):
+        assert [path.name for path in (tmp_path / "a" / "seed-0").iterdir()] == ["epoch-000001.pt"]
+
 
 def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
     class Evil:

@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 
+from ablation.common import sources
 from ablation.common.errors import InvalidInput
 from ablation.common.settings import read_yaml
 from ablation.data.splits import Normalization, read_split, write_split
@@ -111,6 +112,16 @@ def test_a_stage_does_not_import_what_it_does_not_need(compile, imported, varian
     assert "could not compile" not in done.stderr
 
 
+def test_code_that_changed_since_it_was_imported_does_not_get_a_checkpoint(params, project: Path, monkeypatch) -> None:
+    """Its key would be that of the new code, and the next run would take it for that."""
+    monkeypatch.setattr(sources, "_at_start", {})
+    sources.remember()
+    sources._at_start[Path(loop.__file__).resolve()] = "another digest"
+    with pytest.raises(InvalidInput, match=r"loop\.py: changed while this stage ran"):
+        train(params, project)
+    assert checkpoints(project) == []
+
+
 @pytest.mark.parametrize("name", read_yaml(PROJECT / "params.yaml")["study"])
 def test_every_variant_of_the_default_study_comes_to_its_end(name: str, variant_params, project: Path) -> None:
     train(variant_params(name, epochs=1), project)
@@ -178,7 +189,7 @@ def test_checkpoints_take_little_of_a_seeds_own_time(
     assert saved == epochs
 
 
-@pytest.mark.parametrize("function", ["load_data", "train_epochs"])
+@pytest.mark.parametrize("function", ["prepare", "load_data", "train_epochs"])
 def test_a_full_gpu_is_one_line_with_what_to_lower(
     params: VariantParams, project: Path, function: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from ablation.common.sources import digests, loaded
+from ablation.common.sources import changed, remember
 
 
 class InvalidInput(ValueError):  # noqa: N818 - it is the input that is wrong
@@ -27,17 +27,20 @@ def run(stage: Callable[..., None], *arguments: str, resumable: bool = False) ->
             raise InvalidInput(f"{script} takes no arguments, got {' '.join(given)}; all settings are in params.yaml")
         if len(given) != len(arguments):
             raise InvalidInput(f"usage: python {script} {' '.join(arguments)}")
-        before = digests()
+        remember()
         stage(*given)
-        after = digests()
-        for path in loaded():
-            if after.get(path) != before.get(path):  # DVC would record the new code
-                name = os.path.relpath(path)
-                raise InvalidInput(
-                    f"{name}: changed while this stage ran, so no version of the code has these results; run it again"
-                )
+        check_code()  # DVC would record the new code
 
     in_one_line(checked, resumable)
+
+
+def check_code() -> None:
+    """Raise InvalidInput where code that this stage has loaded was changed on disk since its start."""
+    if path := changed():
+        raise InvalidInput(
+            f"{os.path.relpath(path)}: changed while this stage ran, so no version of the code has these results; "
+            "run it again"
+        )
 
 
 def in_one_line(work: Callable[[], object], resumable: bool = False) -> None:

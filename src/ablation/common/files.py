@@ -1,4 +1,4 @@
-"""Whole-file and whole-folder writes: a reader sees the old one or the new one, never a part."""
+"""Whole-file and whole-folder writes: a reader never sees a part. Of a folder it may for a moment see none."""
 
 import json
 import os

@@ -4,7 +4,8 @@ import hashlib
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]  # of the package
+ROOT = Path(__file__).resolve().parents[1]  # of the package
+_at_start: dict[Path, str] = {}
 
 
 def loaded() -> list[Path]:
@@ -14,6 +15,18 @@ def loaded() -> list[Path]:
     folders = {module.parent for module in modules}
     compiled = {path for folder in folders for path in folder.glob("*.[ch]") if path.is_file()}
     return sorted(modules | compiled | _script())
+
+
+def remember() -> None:
+    """Note the code on disk, before a stage loads any of it."""
+    global _at_start
+    _at_start = digests()
+
+
+def changed() -> Path | None:
+    """A loaded file that is not what it was when `remember` was called, if it was."""
+    now = digests() if _at_start else {}
+    return next((path for path in loaded() if now.get(path) != _at_start.get(path)), None)
 
 
 def digests() -> dict[Path, str]:

@@ -52,6 +52,8 @@ def claimed(folder: Path) -> Iterator[Path]:
         lock.write(str(os.getpid()))
         lock.flush()
         (folder / FINISHED).unlink(missing_ok=True)
+        for left in folder.glob("seed-*/.epoch-*"):  # by a kill in the middle of a write
+            left.unlink()
         yield folder
         for seed in folder.glob("seed-*"):
             _keep(seed, 1)
@@ -106,5 +108,6 @@ def load(folder: Path) -> dict[str, Any] | None:
             return state
         aside = path.with_suffix(".damaged")
         path.replace(aside)
-        print(f"{aside}: damaged checkpoint set aside; going on from the one before it", file=sys.stderr)
+        how = "going on from the one before it" if any(folder.glob("epoch-*.pt")) else "training starts anew"
+        print(f"{aside}: damaged checkpoint set aside; {how}", file=sys.stderr)
     return None

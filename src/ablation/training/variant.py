@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from ablation.common.errors import check_code
 from ablation.common.files import write_json
 from ablation.common.sources import loaded
 from ablation.data.splits import Normalization, read_split, read_statistics
@@ -34,16 +35,19 @@ def train_variant(params: VariantParams, splits: Path, output: Path) -> None:
     splits: folder of {train,val}.safetensors and statistics.json. output: a folder named as the variant; gets weights/,
     metrics/ and timing/, with an entry per seed.
     """
-    device = prepare(params)
+    setting = f"variants.{output.name}.batch_size (or train.batch_size, if the variant does not set it)"
+    with gpu_memory(params.batch_size, setting):
+        device = prepare(params)
     code = loaded()  # what it needs on this device included
     inputs = [splits / name for name in ("train.safetensors", "val.safetensors", "statistics.json")]
     # What is excluded does not affect a seed's result.
     settings = params.model_dump(exclude={"seeds", "device", "checkpoint_every_epochs"})
-    identity = checkpoint.key({**settings, "on": describe(device), **versions()}, [*code, *inputs])
+    on = {"on": describe(device), "instructions": torch.backends.cpu.get_cpu_capability()}
+    identity = checkpoint.key({**settings, **on, **versions()}, [*code, *inputs])
+    check_code()  # what is on disk, and in the key, is what was imported
     with checkpoint.claimed(checkpoint.root() / identity) as folder:
         train, val = read_split(inputs[0]), read_split(inputs[1])
         normalization = Normalization.of(read_statistics(inputs[2]), train.images.shape[-1])
-        setting = f"variants.{output.name}.batch_size (or train.batch_size, if the variant does not set it)"
         with gpu_memory(params.batch_size, setting):
             data = load_data(train, val, normalization, params, device)
             steps = functools.partial(train_seed, params, data, output, folder)
