@@ -228,3 +228,17 @@ def test_the_stage_is_deterministic_whatever_ran_before(project: Path, evaluate)
     evaluate("small")
     assert torch.get_num_threads() == 2
     assert torch.backends.cudnn.deterministic and not torch.backends.cudnn.allow_tf32
+
+
+@pytest.mark.parametrize("function", ["load_weights", "predict", "diagnose"])
+def test_a_full_gpu_is_one_line_with_what_to_lower(function: str, evaluate, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(*_: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 90 GiB\nand advice")
+
+    monkeypatch.setattr(f"ablation.evaluation.evaluate.{function}", fill)
+    with pytest.raises(SystemExit) as ended:
+        evaluate("small")
+    assert ended.value.code == (
+        "error: out of GPU memory with batch_size 16; "
+        "lower evaluate.batch_size, or stop other programs that use the GPU"
+    )

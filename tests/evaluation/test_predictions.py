@@ -7,7 +7,6 @@ import torch
 from scipy.special import softmax
 from torch import nn
 
-from ablation.common.errors import InvalidInput
 from ablation.data.splits import Statistics
 from ablation.evaluation.predictions import predict, predictions_table
 from ablation.models.build import build_model
@@ -64,17 +63,3 @@ def test_a_diverged_network_predicts_class_0_without_confidence() -> None:
     text = table.to_csv(index=False)
     assert text.splitlines()[1] == "0,test,0,0,0,"
     assert pd.read_csv(io.StringIO(text))["confidence"].isna().all()
-
-
-def test_a_full_gpu_is_one_line_with_what_to_lower(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, images = model_and_images(MODELS[0], 7)
-
-    def fill(_: torch.Tensor) -> torch.Tensor:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 90 GiB\nand advice")
-
-    monkeypatch.setattr(model, "forward", fill)
-    with pytest.raises(InvalidInput) as caught:
-        predict(model, images, STATISTICS, batch_size=3)
-    assert str(caught.value) == (
-        "out of GPU memory with batch_size 3; lower evaluate.batch_size, or stop other programs that use the GPU"
-    )

@@ -7,8 +7,9 @@ from ablation.models.device import choose_device, gpu_memory
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch):
-    def has(num_cuda: int, mps: bool) -> None:
+    def has(num_cuda: int, mps: bool, usable: bool = True) -> None:
         monkeypatch.setattr(torch.cuda, "device_count", lambda: num_cuda)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: usable and num_cuda > 0)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
 
     return has
@@ -30,6 +31,13 @@ def machine(monkeypatch: pytest.MonkeyPatch):
 def test_choice(machine, num_cuda: int, mps: bool, name: str, device: str) -> None:
     machine(num_cuda, mps)
     assert choose_device(name) == torch.device(device)
+
+
+def test_gpus_with_a_driver_that_torch_cannot_use_are_not_there(machine) -> None:
+    machine(2, mps=False, usable=False)
+    assert choose_device("auto") == torch.device("cpu")
+    with pytest.raises(InvalidInput, match="device cuda: not available on this machine; available: cpu, auto"):
+        choose_device("cuda")
 
 
 @pytest.mark.parametrize(

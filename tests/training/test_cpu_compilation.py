@@ -17,8 +17,8 @@ from ablation.training.cpu_kernels import conv_pool
 CPU = torch.device("cpu")
 
 
-def test_a_cpu_trains_with_them_and_records_what_compiled_them(gcc, capsys) -> None:
-    use_kernels(CPU)
+def test_simple_nn_trains_with_them_on_a_cpu_and_records_what_compiled_them(gcc, variant_params, capsys) -> None:
+    use_kernels(variant_params("simple_nn"), CPU)
     assert layers._cpu_kernel is conv_pool
     macros = subprocess.run(["gcc", "-dM", "-E", "-xc", os.devnull], capture_output=True, text=True).stdout
     version, lanes = versions()["gcc"].rsplit(", ", 1)
@@ -35,7 +35,7 @@ COMPILERS = {  # -> what the note says of them
 
 @pytest.mark.parametrize(("compiler", "reason"), COMPILERS.items())
 def test_without_gcc_pytorch_takes_over_with_a_note(
-    compiler, reason, no_kernels, tmp_path, monkeypatch, capsys
+    compiler, reason, no_kernels, tmp_path, variant_params, monkeypatch, capsys
 ) -> None:
     if compiler == "clang":
         stub = tmp_path / "clang"
@@ -44,11 +44,32 @@ def test_without_gcc_pytorch_takes_over_with_a_note(
         compiler = str(stub)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CC", compiler)
-    use_kernels(CPU)
+    use_kernels(variant_params("simple_nn"), CPU)
     assert layers._cpu_kernel is None and "gcc" not in versions()
-    note = f"note: layers by PyTorch's kernels, SimpleNN is up to 2.5 times as slow ({reason})\n"
+    note = f"note: layers by PyTorch's kernels, training is up to 2.5 times as slow ({reason})\n"
     assert capsys.readouterr().err == note
     assert list(tmp_path.rglob("*.so")) == []
+
+
+def test_a_network_without_layers_for_them_does_not_ask_for_gcc(
+    no_kernels, variant_params, monkeypatch, capsys
+) -> None:
+    monkeypatch.setenv("CC", "absent")
+    use_kernels(variant_params("resnet20"), CPU)
+    assert "gcc" not in versions() and capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "line", ["error: error writing to kernels.o: No space left on device", "Cannot allocate memory"]
+)
+def test_what_may_pass_does_not_change_the_kernels(line, no_kernels, tmp_path, variant_params, monkeypatch) -> None:
+    """It would train anew what was trained so far, to other bits."""
+    compiler = tmp_path / "gcc"
+    compiler.write_text(f"#!/bin/sh\necho 'error: {line}' >&2\nexit 1\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CC", str(compiler))
+    with pytest.raises(OSError, match=line):
+        use_kernels(variant_params("simple_nn"), CPU)
 
 
 def test_the_library_is_compiled_once_for_a_source_a_processor_and_flags(gcc, tmp_path, monkeypatch) -> None:

@@ -117,8 +117,8 @@ def test_on_a_gpu_they_are_exact_and_repeat_their_bits(dtype, bound, case, num_i
     ("training", "gradients", "compiling", "taken"),
     [(True, True, False, True), (False, True, False, False), (True, False, False, False), (True, True, True, False)],
 )
-def test_a_layer_takes_them_in_training(training, gradients, compiling, taken, monkeypatch) -> None:
-    use_kernels(GPU)
+def test_a_layer_takes_them_in_training(training, gradients, compiling, taken, variant_params, monkeypatch) -> None:
+    use_kernels(variant_params("resnet20"), GPU)
     calls, kernels = [], layers._gpu_kernels
     counted = kernels._replace(batch_norm=lambda *arguments: (calls.append(1), kernels.batch_norm(*arguments))[1])
     layers.train_with(gpu=counted)
@@ -137,7 +137,7 @@ def test_a_layer_takes_them_in_training(training, gradients, compiling, taken, m
 def test_whole_networks_have_the_gradients_of_double_precision(variant, variant_params, monkeypatch) -> None:
     """With cuDNN's convolutions in fp32. Some ReLUs near zero switch by rounding: PyTorch's own are up to 0.02 off."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    use_kernels(GPU)
+    use_kernels(variant_params(variant), GPU)
     torch.manual_seed(0)
     network = build_model(variant_params(variant).model).to(GPU, memory_format=torch.channels_last)
     exact = copy.deepcopy(network).double()

@@ -1,6 +1,7 @@
 """Convolutions by Triton, in its interpreter and on a GPU."""
 
 import json
+import pkgutil
 from types import SimpleNamespace
 
 import pytest
@@ -157,9 +158,9 @@ def compilers_restored(monkeypatch) -> None:
     [(True, True, False, True), (False, True, True, True), (False, True, False, False), (True, False, False, False)],
 )
 def test_a_layer_takes_them_in_training_and_where_its_factors_may_be_cut(
-    tf32, gradients, autocast, taken, monkeypatch
+    tf32, gradients, autocast, taken, variant_params, monkeypatch
 ) -> None:
-    use_kernels(GPU)
+    use_kernels(variant_params("resnet20"), GPU)
     calls, kernels = [], layers._gpu_kernels
     counted = kernels._replace(conv2d=lambda *arguments: (calls.append(1), kernels.conv2d(*arguments))[1])
     layers.train_with(gpu=counted)
@@ -191,16 +192,17 @@ def stand_in(input: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor
 def able(monkeypatch) -> torch.device:
     """A device that passes for a GPU with tf32, on which PyTorch's kernels pass for these."""
     monkeypatch.setattr(backend, "has_tf32", lambda device: True)
+    monkeypatch.setattr(layers, "_trains_on_gpu", lambda input: True)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
     pytest.importorskip("triton")
     monkeypatch.setattr("ablation.training.gpu_convolution.conv2d", stand_in)
     monkeypatch.setattr("ablation.training.gpu_depthwise.depthwise_conv2d", stand_in)
-    monkeypatch.setattr("ablation.training.gpu_batch_norm.batch_norm", lambda x, bn, slope, shortcut: bn(x) + shortcut)
+    monkeypatch.setattr("ablation.training.gpu_batch_norm.batch_norm", lambda x, bn, *_: bn(x))
     return torch.device("meta")
 
 
-def test_a_gpu_trains_with_them_and_records_tritons_version(able, capsys) -> None:
-    use_kernels(able)
+def test_a_gpu_trains_with_them_and_records_tritons_version(able, variant_params, capsys) -> None:
+    use_kernels(variant_params("resnet20_dws"), able)
     assert layers._gpu_kernels.conv2d is stand_in and layers._cpu_kernel is None
     assert versions()["triton"] == triton_version()
     assert capsys.readouterr().err == ""
@@ -232,22 +234,37 @@ class Fails(torch.autograd.Function):
     "kernel", ["gpu_convolution.conv2d", "gpu_depthwise.depthwise_conv2d", "gpu_batch_norm.batch_norm"]
 )
 @pytest.mark.parametrize("backward", [False, True])
-def test_where_one_fails_pytorchs_take_over_with_a_note(backward, kernel, error, able, monkeypatch, capsys) -> None:
-    def fails(input: Tensor, *_: object) -> Tensor:
+def test_where_one_fails_pytorchs_take_over_with_a_note(
+    backward, kernel, error, able, variant_params, monkeypatch, capsys
+) -> None:
+    works = pkgutil.resolve_name(f"ablation.training.{kernel.replace('.', ':')}")
+
+    def fails(*arguments: object) -> Tensor:
         if backward:
-            return Fails.apply(input, error)
+            return Fails.apply(works(*arguments), error)
         raise error
 
     monkeypatch.setattr(f"ablation.training.{kernel}", fails)
-    use_kernels(able)
+    use_kernels(variant_params("resnet20_dws"), able)
     assert layers._gpu_kernels is None and "triton" not in versions()
     note = "note: layers by PyTorch's kernels, training is up to 2.5 times as slow"
     assert capsys.readouterr().err == f"{note} ({(str(error) or repr(error)).splitlines()[0]})\n"
 
 
-def test_a_device_without_tf32_has_nothing_to_gain(monkeypatch, capsys) -> None:
+def test_a_full_gpu_does_not_change_the_kernels(able, variant_params, monkeypatch) -> None:
+    """It would train anew what was trained so far, to other bits."""
+
+    def fails(*_: object) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 90 GiB")
+
+    monkeypatch.setattr("ablation.training.gpu_convolution.conv2d", fails)
+    with pytest.raises(torch.OutOfMemoryError):
+        use_kernels(variant_params("resnet20"), able)
+
+
+def test_a_device_without_tf32_has_nothing_to_gain(variant_params, monkeypatch, capsys) -> None:
     monkeypatch.setattr(backend, "_compilers", {"triton": "of the device before"})
-    use_kernels(torch.device("meta"))
+    use_kernels(variant_params("resnet20"), torch.device("meta"))
     assert layers._gpu_kernels is None and "triton" not in versions()
     assert capsys.readouterr().err == ""
 
@@ -269,7 +286,7 @@ def test_preparing_a_gpu_chooses_them(variant_params, monkeypatch) -> None:
     monkeypatch.setattr(backend, "choose_device", lambda name: gpu)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
     monkeypatch.setattr(backend, "precision", lambda params, device: "fp32")
-    monkeypatch.setattr(backend, "use_kernels", chosen.append)
+    monkeypatch.setattr(backend, "use_kernels", lambda params, device: chosen.append(device))
     assert prepare(variant_params(device="cuda")) == gpu
     assert chosen == [gpu]
 

@@ -179,3 +179,32 @@ def test_seeds_on_streams_get_the_bits_of_seeds_alone(
     assert not equal(results[0][:1], results[0][1:2])
     assert torch.equal(torch.cuda.get_rng_state(device), before)
     assert "no CUDA graph" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", ["CUDA out of memory", "a kernel's own mistake"])
+def test_seeds_that_do_not_fit_side_by_side_are_trained_one_after_the_other(words, monkeypatch, capsys) -> None:
+    """Once nothing is left of those that were under way; another error ends them all."""
+    monkeypatch.setattr(streams, "SeedStream", lambda device: nullcontext())
+    calls, under_way, finished = [], set(), []
+
+    def train(clock, seed):
+        calls.append(seed)
+        try:
+            for _ in range(3 * streams.STEPS_A_TURN):
+                under_way.add(seed)
+                if len(under_way) == 3:
+                    raise RuntimeError(words)
+                yield
+            finished.append(seed)
+        finally:
+            under_way.discard(seed)
+
+    if "memory" in words:
+        run_on_streams(train, [0, 1, 2], CPU)
+        assert calls == [0, 1, 2, 0, 1, 2] and finished == [0, 1, 2]
+        note = "note: out of GPU memory with 3 seeds side by side; one after the other\n"
+        assert capsys.readouterr().err == note
+    else:
+        with pytest.raises(RuntimeError, match=words):
+            run_on_streams(train, [0, 1, 2], CPU)
+        assert calls == [0, 1, 2]

@@ -13,7 +13,7 @@ from ablation.evaluation.metrics import classification_metrics, confusion_table
 from ablation.evaluation.mistakes import confident_mistakes
 from ablation.evaluation.params import EvaluateParams
 from ablation.evaluation.predictions import predict, predictions_table
-from ablation.models.device import choose_device
+from ablation.models.device import choose_device, gpu_memory
 from ablation.models.weights import load_weights
 
 
@@ -32,23 +32,27 @@ def evaluate_variant(
     torch.set_num_threads(2)  # everywhere, since the last bits of a sum depend on how many threads share it
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
 
     metrics, diagnostics, tables = [], [], []
-    for seed, path in weights.items():
-        model = load_weights(path).to(device).to(memory_format=torch.channels_last)
-        with ActiveUnits(model) as units:
-            logits = {"val": predict(model, splits["val"].images, statistics, params.batch_size)}
-        for name in ("train", "test"):
-            logits[name] = predict(model, splits[name].images, statistics, params.batch_size)
-        tables += [predictions_table(seed, name, splits[name].labels, logits[name]) for name in ("val", "test")]
-        results = {
-            name: classification_metrics(split.labels, logits[name], statistics.classes)
-            for name, split in splits.items()
-        }
-        metrics.append({"seed": seed, **results})
-        diagnostics.append({"seed": seed, **diagnose(model, units, logits["val"], splits["val"].images, statistics)})
-        accuracies = ", ".join(f"{name} {figures['accuracy']:.2%}" for name, figures in results.items())
-        print(f"{output.parent.name} seed {seed}: accuracy {accuracies}")
+    with gpu_memory(params.batch_size, "evaluate.batch_size"):
+        for seed, path in weights.items():
+            model = load_weights(path).to(device).to(memory_format=torch.channels_last)
+            with ActiveUnits(model) as units:
+                logits = {"val": predict(model, splits["val"].images, statistics, params.batch_size)}
+            for name in ("train", "test"):
+                logits[name] = predict(model, splits[name].images, statistics, params.batch_size)
+            tables += [predictions_table(seed, name, splits[name].labels, logits[name]) for name in ("val", "test")]
+            results = {
+                name: classification_metrics(split.labels, logits[name], statistics.classes)
+                for name, split in splits.items()
+            }
+            metrics.append({"seed": seed, **results})
+            diagnostics.append(
+                {"seed": seed, **diagnose(model, units, logits["val"], splits["val"].images, statistics)}
+            )
+            accuracies = ", ".join(f"{name} {figures['accuracy']:.2%}" for name, figures in results.items())
+            print(f"{output.parent.name} seed {seed}: accuracy {accuracies}")
 
     predictions = pd.concat(tables)
     on_test = predictions[predictions["split"] == "test"]

@@ -5,17 +5,13 @@ import torch
 from torch import Tensor, nn
 
 from ablation.data.splits import Normalization, Statistics, channels_last
-from ablation.models.device import gpu_memory
 
 
 def predict(model: nn.Module, images: Tensor, statistics: Statistics, batch_size: int) -> Tensor:
-    """Logits float32 [N, 10], on the CPU. images: uint8 [N, 3, 32, 32], normalised on the model's device.
-
-    Raises InvalidInput where `batch_size` images do not fit a GPU.
-    """
+    """Logits float32 [N, 10], on the CPU. images: uint8 [N, 3, 32, 32], normalised on the model's device."""
     device = next(model.parameters()).device
     normalization = Normalization.of(statistics, images.shape[-1]).to(device)
-    with gpu_memory(batch_size, "evaluate.batch_size"), torch.inference_mode():
+    with torch.inference_mode():
         logits = [model(normalization(channels_last(batch.to(device)))) for batch in images.split(batch_size)]
     return torch.cat(logits).float().cpu()
 

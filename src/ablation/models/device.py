@@ -12,7 +12,9 @@ def choose_device(name: str) -> torch.device:
     """`auto` is CUDA, then MPS, then CPU; `cuda` is cuda:0. Raises InvalidInput where this machine lacks the device."""
     if name == "cpu":  # without a look at the GPUs, which would start CUDA before seeds are forked
         return torch.device("cpu")
-    available = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    # A driver that is too old for this torch counts its GPUs all the same; torch warns of it.
+    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    available = [f"cuda:{i}" for i in range(num_gpus)]
     available += ["mps"] * torch.backends.mps.is_available() + ["cpu"]
     if name == "auto":
         return torch.device(available[0])
@@ -22,13 +24,18 @@ def choose_device(name: str) -> torch.device:
     return torch.device(device)
 
 
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether a GPU's memory is full, by what torch, CUDA or a library says."""
+    return any(words in str(error) for words in ("out of memory", "ALLOC_FAILED"))
+
+
 @contextmanager
 def gpu_memory(batch_size: int, setting: str) -> Iterator[None]:
     """Raise InvalidInput where the block runs out of GPU memory; setting: the name of `batch_size` in params.yaml."""
     try:
         yield
-    except RuntimeError as error:  # torch's own, CUDA's or a library's
-        if not any(words in str(error) for words in ("out of memory", "ALLOC_FAILED")):
+    except RuntimeError as error:
+        if not out_of_memory(error):
             raise
         raise InvalidInput(
             f"out of GPU memory with batch_size {batch_size}; lower {setting}, or stop other programs that use the GPU"

@@ -9,10 +9,14 @@ from collections.abc import Callable
 import torch
 
 from ablation.models import layers
+from ablation.models.build import build_model
 from ablation.models.device import choose_device
 from ablation.training import checkpoint
 from ablation.training.params import TrainParams
+from ablation.training.step import autocast
 
+# Messages of the operating system and of CUDA.
+MAY_PASS = ("No space left on device", "Disk quota exceeded", "Cannot allocate memory", "out of memory")
 _compilers: dict[str, str] = {}  # of the kernels that networks train with -> their versions
 
 
@@ -27,7 +31,6 @@ def prepare(params: TrainParams) -> torch.device:
     device = choose_device(params.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)  # on which graphs are captured
-    use_kernels(device)
     torch.set_num_threads(1)
     # As use_deterministic_algorithms(..., warn_only=True), which would import the compiler for a second.
     torch.set_deterministic_debug_mode("warn" if params.deterministic else "default")
@@ -37,46 +40,50 @@ def prepare(params: TrainParams) -> torch.device:
     tf32 = precision(params, device) == "tf32"
     torch.backends.cuda.matmul.allow_tf32 = tf32
     torch.backends.cudnn.allow_tf32 = tf32
+    use_kernels(params, device)
     return device
 
 
-def use_kernels(device: torch.device) -> None:
-    """Let networks train with this project's kernels: on a CPU, and on a GPU that has tf32.
+def use_kernels(params: TrainParams, device: torch.device) -> None:
+    """Let the network of `params` train with this project's kernels: SimpleNN on a CPU, all on a GPU that has tf32.
 
     With PyTorch's, and a note, where they fail: without GCC on a CPU; without Triton, the C compiler that it asks for
-    or support of this GPU.
+    or support of this GPU. Raises what may be gone at the next try, no room on a disk or in memory: other kernels would
+    train anew what was trained so far, to other bits.
     """
     global _compilers
     _compilers = {}
     layers.train_with()
     try:
-        if device.type == "cpu":
-            slower = "SimpleNN"  # alone has layers for them
+        if device.type == "cpu" and params.model.name == "simple_nn":
             from ablation.training import cpu_kernels
 
             _compilers = {"gcc": cpu_kernels.load(checkpoint.root().with_name("kernels"))}
             layers.train_with(cpu=cpu_kernels.conv_pool)
         elif has_tf32(device):
-            slower = "training"
             from ablation.training import gpu_batch_norm, gpu_convolution, gpu_depthwise
 
             kernels = layers.GpuKernels(
                 gpu_convolution.conv2d, gpu_depthwise.depthwise_conv2d, gpu_batch_norm.batch_norm
             )
-            try_out(kernels, device)
-            _compilers = {"triton": gpu_convolution.VERSION}
             layers.train_with(gpu=kernels)
+            try_out(params, device)
+            _compilers = {"triton": gpu_convolution.VERSION}
     except Exception as error:
+        layers.train_with()
+        if any(words in str(error) for words in MAY_PASS):
+            raise
         reason = (str(error) or repr(error)).splitlines()[0]
-        print(f"note: layers by PyTorch's kernels, {slower} is up to 2.5 times as slow ({reason})", file=sys.stderr)
+        print(f"note: layers by PyTorch's kernels, training is up to 2.5 times as slow ({reason})", file=sys.stderr)
 
 
-def try_out(kernels: layers.GpuKernels, device: torch.device) -> None:
-    """Compile and run each of them once, forward and backward."""
-    input = torch.zeros(2, 16, 4, 4, device=device, requires_grad=True)
-    weight, depthwise = (torch.zeros(16, n, 3, 3, device=device, requires_grad=True) for n in (16, 1))
-    x = kernels.depthwise_conv2d(kernels.conv2d(input, weight, 1, 1), depthwise, 1, 1)
-    kernels.batch_norm(x, torch.nn.BatchNorm2d(16, device=device), 0.0, input).sum().backward()
+def try_out(params: TrainParams, device: torch.device) -> None:
+    """Take a batch through the network, forward and backward: whatever kernels it has for that are compiled and run."""
+    model = build_model(params.model).train().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    images = torch.zeros(params.batch_size, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
+    with autocast(params, device):
+        logits = model(images)
+    logits.sum().backward()
     torch.cuda.synchronize(device)
 
 

@@ -1,13 +1,17 @@
 """The seeds of one variant side by side on a GPU: in one process, each on a stream of its own."""
 
+import gc
 import itertools
 import math
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 import torch
+
+from ablation.models.device import out_of_memory
 
 # With the two on which each captures its graphs, fewer than the 32 streams after which PyTorch gives out the same
 # again: graphs of two seeds, captured on one stream, would share its workspace of matrix products side by side.
@@ -37,11 +41,25 @@ Train = Callable[[SharedClock, int], Iterator[None]]
 
 
 def run_on_streams(train: Train, seeds: Sequence[int], device: torch.device) -> None:
-    """Exhaust `train(clock, seed)`, which yields after each step that it gave to the device, for every seed."""
+    """Exhaust `train(clock, seed)`, which yields after each step that it gave to the device, for every seed.
+
+    Where the device's memory does not hold several seeds, `train` is called again for one after the other, and has to
+    go on from what it has saved.
+    """
     num_groups = math.ceil(len(seeds) / MAX_AT_A_TIME)
-    for i in range(num_groups):
-        clock = SharedClock()
-        take_turns([(train(clock, seed), SeedStream(device)) for seed in seeds[i::num_groups]], clock)
+    groups = deque(seeds[i::num_groups] for i in range(num_groups))
+    while groups:
+        group, clock = groups.popleft(), SharedClock()
+        try:
+            take_turns([(train(clock, seed), SeedStream(device)) for seed in group], clock)
+        except RuntimeError as error:
+            if len(group) == 1 or not out_of_memory(error):
+                raise
+            print(f"note: out of GPU memory with {len(group)} seeds side by side; one after the other", file=sys.stderr)
+            groups.extendleft([seed] for seed in reversed(group))
+        if groups and len(groups[0]) == 1:  # now that the error no longer holds what was computed
+            gc.collect()
+            torch.cuda.empty_cache()
 
 
 def take_turns(runs: Sequence[tuple[Iterator[None], AbstractContextManager[None]]], clock: SharedClock) -> None:
