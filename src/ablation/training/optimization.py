@@ -13,7 +13,7 @@ from ablation.training.params import OneCycleParams, SGDParams, StepParams, Trai
 class Optimizer:
     """SGD or Adam on all parameters of a network, by the functions that torch.optim's classes call.
 
-    The classes import torch's compiler at their first use, which takes a second, and need twice the time of a step.
+    The classes import torch's compiler at their first use, which takes a second, and take twice as long for an update.
 
     lr: the learning rate; on CUDA a tensor, which a captured graph reads anew.
     state: all else that steps change beside the parameters, zero before the first; name -> a tensor per parameter.
