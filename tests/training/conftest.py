@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from ablation.common import sources
 from ablation.common.settings import read_yaml
 from ablation.configuration.study import merge
 from ablation.data.augmentation import AUGMENTATIONS, CROP_FLIP
@@ -14,6 +15,7 @@ from ablation.data.splits import Normalization, Split, Statistics, write_split, 
 from ablation.training import backend, cpu_kernels
 from ablation.training.params import VariantParams
 from ablation.training.randomness import epoch_plan
+from ablation.training.variant import train_variant
 
 PROJECT = Path(__file__).parents[2]
 STATISTICS = Statistics((0.49, 0.48, 0.45), (0.25, 0.24, 0.26), [f"class {i}" for i in range(10)])
@@ -69,6 +71,30 @@ def splits_folder(tmp_path: Path, train_split: Split, val_split: Split) -> Path:
     write_split(folder / "val.safetensors", *val_split)
     write_statistics(folder / "statistics.json", STATISTICS, {"train": 100, "val": 40, "test": 0})
     return folder
+
+
+@pytest.fixture
+def project(tmp_path: Path, splits_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project's folder with its splits, in which a variant's stage seems to run."""
+    (tmp_path / ".dvc").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(PROJECT / "stages/train.py")])  # one of the sources
+    monkeypatch.setattr(sources, "_at_start", {})  # else of a stage that an earlier test has run in this process
+    return tmp_path
+
+
+@pytest.fixture
+def params(variant_params) -> VariantParams:
+    return variant_params("simple_nn_bn", augmentation="none")
+
+
+def train(params: VariantParams, project: Path) -> None:
+    """What the stage of the variant `test` does."""
+    train_variant(params, project / "data/splits", project / "runs/test")
+
+
+def checkpoints(project: Path) -> list[str]:
+    return [path.name for path in (project / ".dvc/tmp/checkpoints").glob("*/seed-*/epoch-*.pt")]
 
 
 @pytest.fixture

@@ -3,11 +3,9 @@
 import json
 import os
 import resource
-import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import deque
 from pathlib import Path
 
@@ -15,43 +13,18 @@ import pytest
 import torch
 import yaml
 
-from ablation.common import sources
 from ablation.common.errors import InvalidInput
 from ablation.common.settings import read_yaml
-from ablation.data.splits import Normalization, read_split, write_split
-from ablation.models.device import choose_device
+from ablation.data.splits import Normalization
 from ablation.models.weights import load_weights
-from ablation.training import checkpoint, loop, variant
-from ablation.training.backend import versions
+from ablation.training import loop, variant
 from ablation.training.batches import load_data
 from ablation.training.cost import activation_bytes, multiply_adds
 from ablation.training.loop import new_run, train_epochs
 from ablation.training.params import VariantParams
-from ablation.training.variant import train_variant
-from tests.training.conftest import STATISTICS
+from tests.training.conftest import STATISTICS, checkpoints, train
 
 PROJECT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def project(tmp_path: Path, splits_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / ".dvc").mkdir()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", [str(PROJECT / "stages/train.py")])  # one of the sources
-    return tmp_path
-
-
-@pytest.fixture
-def params(variant_params) -> VariantParams:
-    return variant_params("simple_nn_bn", augmentation="none")
-
-
-def train(params: VariantParams, project: Path) -> None:
-    train_variant(params, project / "data/splits", project / "runs/test")
-
-
-def checkpoints(project: Path) -> list[str]:
-    return [path.name for path in (project / ".dvc/tmp/checkpoints").glob("*/seed-*/epoch-*.pt")]
 
 
 def test_it_leaves_facts_gradients_weights_and_the_last_checkpoint(params: VariantParams, project: Path) -> None:
@@ -69,26 +42,6 @@ def test_it_leaves_facts_gradients_weights_and_the_last_checkpoint(params: Varia
     assert (metrics / "plots/metrics/train/batch_loss_sd.tsv").read_text().startswith("step\tbatch_loss_sd\n1\t")
     assert (project / "runs/test/weights/seed-0.safetensors").is_file()
     assert checkpoints(project) == ["epoch-000002.pt"]
-
-
-def test_a_checkpoint_of_other_versions_is_not_taken(params: VariantParams, project: Path, monkeypatch) -> None:
-    train(params, project)
-    monkeypatch.setattr(torch, "__version__", "99.0.0")
-    train(params, project)
-    monkeypatch.setattr(variant, "versions", lambda: {**versions(), "gcc": "3.0"})
-    train(params, project)
-    assert len(list((project / ".dvc/tmp/checkpoints").iterdir())) == 3
-    facts = json.loads((project / "runs/test/metrics/seed-0/run.json").read_text())
-    assert facts["versions"]["torch"] == "99.0.0" and facts["versions"]["gcc"] == "3.0"
-
-
-def test_the_key_knows_the_code_that_a_device_needs(params: VariantParams, project: Path, monkeypatch) -> None:
-    """Preparing a GPU loads the kernels."""
-    order = []
-    monkeypatch.setattr(variant, "prepare", lambda params: order.append("prepare") or torch.device("cpu"))
-    monkeypatch.setattr(variant, "loaded", lambda: order.append("loaded") or [])
-    train(params, project)
-    assert order == ["prepare", "loaded"]
 
 
 @pytest.mark.parametrize(("compile", "imported"), [(False, []), (True, ["torch._dynamo"])])
@@ -112,16 +65,6 @@ def test_a_stage_does_not_import_what_it_does_not_need(compile, imported, varian
     assert "could not compile" not in done.stderr
 
 
-def test_code_that_changed_since_it_was_imported_does_not_get_a_checkpoint(params, project: Path, monkeypatch) -> None:
-    """Its key would be that of the new code, and the next run would take it for that."""
-    monkeypatch.setattr(sources, "_at_start", {})
-    sources.remember()
-    sources._at_start[Path(loop.__file__).resolve()] = "another digest"
-    with pytest.raises(InvalidInput, match=r"loop\.py: changed while this stage ran"):
-        train(params, project)
-    assert checkpoints(project) == []
-
-
 @pytest.mark.parametrize("name", read_yaml(PROJECT / "params.yaml")["study"])
 def test_every_variant_of_the_default_study_comes_to_its_end(name: str, variant_params, project: Path) -> None:
     train(variant_params(name, epochs=1), project)
@@ -137,56 +80,6 @@ def test_gradients_that_are_not_finite_are_null(variant_params, project: Path) -
     assert None not in epochs[0]
     facts = json.loads((project / "runs/test/metrics/seed-0/run.json").read_text())
     assert facts["diverged_epoch"] == len(epochs) < 5
-
-
-def outcome(project: Path, variant: str = "test") -> dict[str, bytes]:
-    folder = project / "runs" / variant
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-@pytest.mark.parametrize("lr", [0.1, 1e4])
-def test_a_finished_seed_is_not_trained_again(
-    lr: float, variant_params, project: Path, monkeypatch: pytest.MonkeyPatch, capsys
-) -> None:
-    """Under any name, beside other seeds, on the device by another name: as after a kill before DVC recorded it."""
-    train(variant_params("simple_nn_bn", lr=lr), project)
-    first = outcome(project)
-    shutil.rmtree(project / "runs")
-    capsys.readouterr()
-
-    device = "auto" if choose_device("auto").type == "cpu" else "cpu"
-    again = variant_params("simple_nn_bn", lr=lr, device=device, seeds=[0, 1], checkpoint_every_epochs=7)
-    monkeypatch.setattr(variant, "num_processes", lambda *_: 1)
-    train_variant(again, project / "data/splits", project / "runs/other")
-
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "other seed 0 already finished: restored from its checkpoint"
-    assert not any(line.startswith("other seed 0 epoch") for line in lines)
-    assert any(line.startswith("other seed 1 epoch 1/2") for line in lines)
-    second = outcome(project, "other")
-    facts = "metrics/seed-0/run.json"
-    assert json.loads(second[facts]) == json.loads(first.pop(facts)) | {"variant": "other"}
-    assert first and {name: second[name] for name in first} == first  # its seconds as well
-
-
-@pytest.mark.parametrize(("speed", "epochs"), [(1e-6, [1, 4]), (1e6, [1, 2, 3, 4, 4])])
-def test_checkpoints_take_little_of_a_seeds_own_time(
-    speed: float, epochs: list[int], variant_params, project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A seed that shares a process with others has a clock that is slower than the wall's: here one nearly stands."""
-    params = variant_params("simple_nn", augmentation="none", epochs=4)
-    saved: list[int] = []
-
-    def save(folder: Path, epoch: int, state: object) -> None:
-        saved.append(epoch)
-        time.sleep(0.01)
-
-    monkeypatch.setattr(checkpoint, "save", save)
-    inputs = [read_split(project / f"data/splits/{name}.safetensors") for name in ("train", "val")]
-    data = load_data(*inputs, Normalization.of(STATISTICS, 32), params, torch.device("cpu"))
-    steps = variant.train_seed(params, data, project / "out", project / "saved", lambda: speed * time.monotonic(), 0)
-    assert len(list(steps)) == 4 * 7  # batches of 16 of 100 images
-    assert saved == epochs
 
 
 @pytest.mark.parametrize("function", ["prepare", "load_data", "train_epochs"])
@@ -275,22 +168,6 @@ def test_the_weights_kept_are_those_of_the_best_epoch(variant_params, project, m
     assert (facts["epochs"], facts["best_epoch"], facts["best_val_accuracy"]) == (2, 1, 0.5)
 
 
-@pytest.mark.parametrize("what", ["code", "data", "device"])
-def test_another_runs_checkpoint_is_not_taken(what, params, project, val_split, monkeypatch, capsys) -> None:
-    train(params, project)
-    capsys.readouterr()
-    if what == "code":
-        (project / "code.py").write_text("changed = True\n")
-        monkeypatch.setattr(variant, "loaded", lambda: [project / "code.py"])
-    elif what == "data":
-        write_split(project / "data/splits/val.safetensors", val_split.images, 9 - val_split.labels)
-    else:
-        monkeypatch.setattr(variant, "describe", lambda device: "another")
-    train(params, project)
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("test seed 0 epoch 1/2 ")
-
-
 def test_a_seed_has_its_threads_and_says_so(variant_params, project, monkeypatch) -> None:
     asked: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
@@ -306,11 +183,3 @@ def test_the_line_of_an_epoch_has_its_figures(params, project, capsys) -> None:
     last = [float((folder / f"{name}.tsv").read_text().split()[-1]) for name in names]
     told = "train loss {:.4f} accuracy {:.2%}  val loss {:.4f} accuracy {:.2%}  lr 0.01".format(*last)
     assert told in capsys.readouterr().out.splitlines()[-1]
-
-
-def test_checkpoints_are_due_every_so_many_epochs(variant_params, project, monkeypatch) -> None:
-    """A further case of test_checkpoints_take_little_of_a_seeds_own_time."""
-    saved: list[int] = []
-    monkeypatch.setattr(checkpoint, "save", lambda folder, epoch, state: saved.append(epoch))
-    train(variant_params("simple_nn", augmentation="none", epochs=5, checkpoint_every_epochs=2), project)
-    assert saved in ([2, 4, 5], [2, 5])
