@@ -10,8 +10,8 @@ _at_start: dict[Path, str] = {}
 
 def loaded() -> list[Path]:
     """The files that this process has loaded from the project: the script, its import closure and C code beside it."""
-    names = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
-    modules = {path for path in (Path(name).resolve() for name in names if name) if path.is_relative_to(ROOT)}
+    ours = [module for name, module in list(sys.modules.items()) if name.split(".")[0] == ROOT.name]
+    modules = {Path(file).resolve() for module in ours if (file := getattr(module, "__file__", None))}
     folders = {module.parent for module in modules}
     compiled = {path for folder in folders for path in folder.glob("*.[ch]") if path.is_file()}
     return sorted(modules | compiled | _script())

@@ -32,10 +32,10 @@ def root() -> Path:
 
 def key(settings: dict[str, Any], files: list[Path]) -> str:
     """A run's identity: its settings, with the versions of what computes, and the bytes of `files` (code and data)."""
-    digest = hashlib.blake2b(repr(sorted(settings.items())).encode(), digest_size=16)
+    digest = hashlib.sha256(repr(sorted(settings.items())).encode())
     for path in files:
-        # Whole files: hashing them leaves the GIL to the imports beside it.
-        digest.update(hashlib.blake2b(path.read_bytes()).digest())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
 
 
