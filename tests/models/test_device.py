@@ -65,7 +65,12 @@ def test_the_cpu_is_chosen_without_a_look_at_the_gpus(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    "words", ["CUDA out of memory. Tried to allocate 90 GiB", "cuDNN error: CUDNN_STATUS_ALLOC_FAILED"]
+    "words",
+    [
+        "CUDA out of memory. Tried to allocate 90 GiB",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+    ],
 )
 def test_a_full_gpu_is_one_line_with_what_to_lower(words: str) -> None:
     with pytest.raises(InvalidInput) as caught, gpu_memory(7, "evaluate.batch_size"):

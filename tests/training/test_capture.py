@@ -114,3 +114,23 @@ def test_a_step_that_cannot_be_captured_stays_eager_with_a_note(
     for expected, actual in zip(*results, strict=True):
         torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
     assert capsys.readouterr().err.count("note: no CUDA graph, continuing without (") == 1
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_capture_for_which_there_is_no_memory_ends_the_run(
+    variant_params, train_split, val_split, normalization
+) -> None:
+    """Seeds side by side then have the memory of the others."""
+    params = variant_params("simple_nn", device="cuda")
+    device = prepare(params)
+    data = load_data(train_split, val_split, normalization, params, device)
+    run, sums = new_run(params, 0, data), torch.zeros(3, device=device)
+
+    def step(plan: torch.Tensor) -> None:
+        if torch.cuda.is_current_stream_capturing():
+            torch.empty(2**50, dtype=torch.uint8, device=device)
+
+    taken = captured_step(step, run.model, run.optimizer, sums)
+    with pytest.raises(torch.OutOfMemoryError):
+        taken(plan_of(params, 1, 16).to(device))

@@ -24,9 +24,9 @@ def choose_device(name: str) -> torch.device:
     return torch.device(device)
 
 
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether a GPU's memory is full, by what torch, CUDA or a library says."""
-    return any(words in str(error) for words in ("out of memory", "ALLOC_FAILED"))
+def out_of_memory(error: BaseException) -> bool:
+    """Whether a GPU's memory is full, by what torch, CUDA, cuBLAS or cuDNN says."""
+    return any(words in str(error) for words in ("out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED"))
 
 
 @contextmanager

@@ -10,13 +10,12 @@ import torch
 
 from ablation.models import layers
 from ablation.models.build import build_model
-from ablation.models.device import choose_device
+from ablation.models.device import choose_device, out_of_memory
 from ablation.training import checkpoint
 from ablation.training.params import TrainParams
 from ablation.training.step import autocast
 
-# Messages of the operating system and of CUDA.
-MAY_PASS = ("No space left on device", "Disk quota exceeded", "Cannot allocate memory", "out of memory")
+MAY_PASS = ("No space left on device", "Disk quota exceeded", "Cannot allocate memory")  # of the operating system
 _compilers: dict[str, str] = {}  # of the kernels that networks train with -> their versions
 
 
@@ -71,7 +70,7 @@ def use_kernels(params: TrainParams, device: torch.device) -> None:
             _compilers = {"triton": gpu_convolution.VERSION}
     except Exception as error:
         layers.train_with()
-        if any(words in str(error) for words in MAY_PASS):
+        if out_of_memory(error) or any(words in str(error) for words in MAY_PASS):
             raise
         reason = (str(error) or repr(error)).splitlines()[0]
         print(f"note: layers by PyTorch's kernels, training is up to 2.5 times as slow ({reason})", file=sys.stderr)

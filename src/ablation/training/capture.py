@@ -5,6 +5,7 @@ import sys
 import torch
 from torch import Tensor, nn
 
+from ablation.models.device import out_of_memory
 from ablation.training.optimization import Optimizer
 from ablation.training.step import Step
 
@@ -14,7 +15,8 @@ WARMUP_STEPS = 3  # before a capture, as torch.cuda.graph asks for
 def captured_step(step: Step, model: nn.Module, optimizer: Optimizer, sums: Tensor) -> Step:
     """`step`, built by `eager_step` from the rest, captured once per batch size as a CUDA graph and replayed.
 
-    Its results are the eager ones. Stays eager, with a note, where an operation cannot be captured.
+    Its results are the eager ones. Stays eager, with a note, where an operation cannot be captured; raises where the
+    device's memory is full.
     """
     device = sums.device
     state = [*model.state_dict(keep_vars=True).values(), *optimizer.tensors(), sums]
@@ -50,8 +52,11 @@ def captured_step(step: Step, model: nn.Module, optimizer: Optimizer, sums: Tens
                 generator = torch.cuda.default_generators[device.index]
                 generator.graphsafe_set_state(generator.clone_state())
                 cause = error.__context__ or error  # torch ends the capture on it, which fails in turn
+                if out_of_memory(cause):
+                    raise cause from None
                 reason = (str(cause) or repr(cause)).splitlines()[0]
                 print(f"note: no CUDA graph, continuing without ({reason})", file=sys.stderr)
+                del cause  # whose frames hold what the failed step computed
         if num_images not in graphs:
             return step(plan)
         graph, static_plan = graphs[num_images]
