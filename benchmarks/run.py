@@ -23,7 +23,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
         splits, label = arguments.splits, arguments.label
-        if not (splits / "train.safetensors").is_file():
+        if splits is None and (PROJECT / "data/splits/train.safetensors").is_file():
+            splits, label = PROJECT / "data/splits", read_yaml(PROJECT / "configs/aggregate.yaml")["label"]
+        elif splits is None:
             splits, label = folder / "splits", "random pixels and labels, no images at hand"
             write_random(splits)
         report = Report(Setting(splits, arguments.device, arguments.rounds), folder)
@@ -42,11 +44,14 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure everything and write the tables into docs/performance.md.")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--splits", type=Path, default=PROJECT / "data" / "splits", help="folder of the images")
-    parser.add_argument("--label", default=read_yaml(PROJECT / "params.yaml")["data"]["label"], help="names the images")
+    parser.add_argument("--splits", type=Path, help="folder of the images, if not data/splits")
+    parser.add_argument("--label", help="names the images of --splits")
     parser.add_argument("--rounds", type=int, default=3, help="of every comparison")
     parser.add_argument("--only", nargs="+", choices=list(GROUPS), help="print these groups, write nothing")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if (arguments.splits is None) != (arguments.label is None):
+        parser.error("--splits and --label go together")
+    return arguments
 
 
 def write_random(folder: Path) -> None:
