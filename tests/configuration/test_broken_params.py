@@ -162,6 +162,10 @@ DATA = [
     ({"data.source": "mnist"}, "data.source: 'mnist' must be 'cifar10' or 'digits'"),
     ({"data.val_size": 50_000}, "data: val_size 50000 must be below the 50000 training images of cifar10"),
     (DIGITS, "data: val_size 5000 must be below the 1437 training images of digits"),
+    (
+        {"data.val_size": 49_995},
+        "data: train_size all and val_size 49995 must each be at least 10, one image of every class",
+    ),
     (DIGITS | {"data.val_size": 1437}, "data: val_size 1437 must be below the 1437 training images of digits"),
     ({"data.val_size": 0}, "data.val_size: 0 must be greater than 0"),
     ({"data.train_size": 0}, "data.train_size: 0 must be greater than 0 or 'all'"),

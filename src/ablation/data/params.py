@@ -42,7 +42,7 @@ class DataParams(DownloadParams, NormalizeParams):
                 f"train_size {self.train_size} and val_size {self.val_size} together "
                 f"must be at most the {available} training images of {self.source}"
             )
-        if min(self.val_size, available if self.train_size == "all" else self.train_size) < NUM_CLASSES:
+        if min(self.val_size, available - self.val_size if self.train_size == "all" else self.train_size) < NUM_CLASSES:
             raise ValueError(
                 f"train_size {self.train_size} and val_size {self.val_size} "
                 f"must each be at least {NUM_CLASSES}, one image of every class"
