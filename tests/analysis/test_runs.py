@@ -152,8 +152,24 @@ def test_what_a_variant_outside_the_study_left_behind_is_removed(
     (tmp_path / "runs/gone/weights/seed-0.safetensors").touch()
     remove_others(params, Path("runs"))
     assert {path.name for path in (tmp_path / "runs").iterdir()} == set(VARIANTS)
-    line = "note: runs/gone removed: no longer in the study; finished results remain in DVC's cache"
+    line = "note: runs/gone removed: not in the study; what its stages finished remains in DVC's cache"
     assert capsys.readouterr().out.splitlines() == [line]
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+def test_what_no_variant_has_left_is_not_removed(is_link: bool, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    params = write_study(tmp_path)
+    (tmp_path / "mine/weights").mkdir(parents=True)
+    if is_link:
+        Path("runs/mine").symlink_to(tmp_path / "mine")
+    else:
+        (tmp_path / "mine").rename("runs/mine")
+        Path("runs/mine/notes.txt").touch()
+    with pytest.raises(InvalidInput) as caught:
+        remove_others(params, Path("runs"))
+    assert str(caught.value) == "runs/mine: not of a variant; results depend on all of runs, so move it elsewhere"
+    assert Path("runs/mine/weights").is_dir()
 
 
 def test_a_speed_is_the_median_epochs_and_each_loss_that_of_its_split(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from ablation.analysis.params import ReportParams
 from ablation.common.errors import InvalidInput
 from ablation.common.files import read_json
 
+LEFT_BY_A_VARIANT = {"weights", "metrics", "timing", "evaluation", ".gitignore"}
 CURVES = {  # column -> what dvclive calls it
     "train_loss": "train/loss",
     "train_accuracy": "train/accuracy",
@@ -78,14 +79,16 @@ def read_study(params: ReportParams, folder: Path) -> Study:
 def remove_others(params: ReportParams, folder: Path) -> None:
     """Remove what variants that are no longer in the study have left below `folder`; DVC's cache has what was finished.
 
-    The stage aggregate depends on the whole folder: dvc.lock would hold a hash that no clone can have.
+    The stage aggregate depends on the whole folder: dvc.lock would hold a hash that no clone can have. Raises
+    InvalidInput at a folder that no variant has left.
     """
-    for runs in sorted(folder.glob("*/")):
-        if runs.name not in params.variants:
-            empty = not any(path.is_file() for path in runs.rglob("*"))  # made by DVC before a first run
-            shutil.rmtree(runs)
-            if not empty:
-                print(f"note: {runs} removed: no longer in the study; finished results remain in DVC's cache")
+    for runs in sorted(path for path in folder.iterdir() if path.is_dir() and path.name not in params.variants):
+        if runs.is_symlink() or not {path.name for path in runs.iterdir()} <= LEFT_BY_A_VARIANT:
+            raise InvalidInput(f"{runs}: not of a variant; results depend on all of {folder}, so move it elsewhere")
+        empty = not any(path.is_file() for path in runs.rglob("*"))  # made by DVC before a first run
+        shutil.rmtree(runs)
+        if not empty:
+            print(f"note: {runs} removed: not in the study; what its stages finished remains in DVC's cache")
 
 
 def read_num_images(params: ReportParams, folder: Path) -> dict[str, int]:
