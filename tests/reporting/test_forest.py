@@ -32,7 +32,7 @@ def test_a_forest_plot_draws_effects_in_points_within_their_claims(report: Repor
 def test_a_forest_plot_of_losses_is_in_nats(html: str) -> None:
     charts = specs(html)
     (row,) = [row for rows in charts["forest_loss"]["datasets"].values() for row in rows if "difference" in row]
-    assert row["difference"] == pytest.approx(0.0028) and row["seeds"] == 3
+    assert row["difference"] == pytest.approx(0.0028) and row["seeds"] == "3"
     titles = [charts[name]["layer"][0]["encoding"]["x"]["title"] for name in ("forest", "forest_loss")]
     assert titles == ["percentage points (symmetric log scale)", "nats"]
     for name in ("forest", "forest_loss"):

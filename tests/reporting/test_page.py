@@ -238,6 +238,12 @@ def test_more_images_per_second_are_cheaper(report: Report) -> None:
     assert best == {"simple_nn", "l2_0", "resnet20"}
 
 
+def test_what_diverged_was_not_cheap_to_train(report: Report) -> None:
+    rows = [row for rows in cost.cost(report.runs, "digits").to_dict()["datasets"].values() for row in rows]
+    trained = {row["variant"] for row in rows if row["measure"] == "seconds"}
+    assert trained == {"simple_nn", "l2_0", "resnet20"} < {row["variant"] for row in rows}
+
+
 def test_the_line_joins_each_cost_to_what_no_more_buys(report: Report) -> None:
     """Between two parameter counts the accuracy of the smaller network, between two speeds that of the faster one."""
     layers = cost.cost(report.runs, "digits").to_dict()["layer"]

@@ -66,15 +66,17 @@ def cost(runs: pd.DataFrame, label: str, measure: alt.Parameter | None = None) -
 
 
 def _points(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row per variant and measure.
+    """One row per variant and measure; none of the seconds of a variant with runs that diverged, which ended early.
 
     `best`: no cheaper variant is as accurate; `named`: nor is a better one so near that their names would overlap;
     `left`: it is in the left half of the axis, so its name goes to the right.
     """
     means = runs.groupby("variant", sort=False)[["test_accuracy", *MEASURES]].mean().reset_index()
+    diverged = runs.loc[runs["diverged_epoch"].notna(), "variant"]
+    means.loc[means["variant"].isin(diverged), "seconds"] = np.nan
     points = means.melt(["variant", "test_accuracy"], list(MEASURES), var_name="measure", value_name="value")
     points = points.rename(columns={"test_accuracy": "accuracy"})
-    points = points[points["value"] > 0]  # the axis is logarithmic
+    points = points[points["value"] > 0]  # the axis is logarithmic; NaN is not
     parts = []
     for measure, part in points.groupby("measure", sort=False):
         cheapest_first = part.sort_values(["value", "accuracy"], ascending=[measure != "images_per_second", False])

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ablation.analysis.comparisons import Comparison
 from ablation.analysis.metrics import METRICS
-from ablation.reporting.comparison_tables import effect_text, title_text
+from ablation.reporting.comparison_tables import effect_text, seeds_text, title_text
 from ablation.reporting.style import FAINT, VERDICT_COLORS, VERDICT_SHAPES, VERDICTS, finish
 from ablation.reporting.tables import data_name
 
@@ -97,7 +97,7 @@ def _table(rows: Sequence[Comparison], claimed: Mapping[str, str], scale: int) -
                 "title": title_text(row),
                 "claim": claimed[row.name],
                 "effect": effect_text(row),
-                "seeds": row.num_seeds,
+                "seeds": seeds_text(row),
                 "answer": row.answer,
                 "verdict": row.verdict,
                 **{key: getattr(row, key) for key in NUMBERS},

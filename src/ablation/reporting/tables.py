@@ -15,7 +15,8 @@ SWEEP_COLUMNS += ["val_accuracy", "test_accuracy", "diverged_epoch"]
 LEGEND = """\
 Accuracy: mean ± 95 % confidence interval over n seeds, each with the weights of its best validation epoch, so that the
 validation accuracy is optimistic. Multiply-adds: to evaluate one image. Seconds: training of one seed, mean over seeds;
-CPU time if the seed ran on one CPU thread; if seeds share a GPU, each seed's share of the time."""
+CPU time if the seed ran on one CPU thread; if seeds share a GPU, each seed's share of the time. A run that diverged
+ended early."""
 
 
 def data_name(label: str) -> str:
