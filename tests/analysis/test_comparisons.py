@@ -47,7 +47,7 @@ COMPARISONS = {
     "diverged": params(
         variant="diverged",
         baseline=None,
-        claim={"name": "number", "value": 0.1028, "tolerance": 0.02, "epochs": 30},
+        claim={"name": "number", "value": 0.1028, "tolerance": 0.02, "settings": {"epochs": 30}},
         family="lr",
     ),
     "unstable": params(variant="unstable", claim={"name": "lower"}, family="lr"),
@@ -94,7 +94,10 @@ def test_counts_are_decided_as_they_stand_even_with_one_seed() -> None:
         "fewer": params(variant="single", **lower),
         "more": params(variant="single", **higher),
         "itself": params(
-            variant="single", metric="parameters", baseline=None, claim={"name": "at_most", "value": 50_001.0}
+            variant="single",
+            metric="parameters",
+            baseline=None,
+            claim={"name": "at_most", "value": 50_001.0, "settings": {}},
         ),
     }
     found = compare(declared, runs, {}, {}, {}).rows
@@ -108,8 +111,8 @@ def test_counts_are_decided_as_they_stand_even_with_one_seed() -> None:
 def test_a_count_may_be_at_its_bound_and_is_neither_higher_nor_lower_than_itself() -> None:
     runs = runs_of({"baseline": BASELINE, "single": [0.74]}).assign(parameters=50_000)
     claims: dict[str, dict[str, Any]] = {
-        "at most": {"name": "at_most", "value": 0.0},
-        "number": {"name": "number", "value": 5.0, "tolerance": 5.0, "epochs": None},
+        "at most": {"name": "at_most", "value": 0.0, "settings": {}},
+        "number": {"name": "number", "value": 5.0, "tolerance": 5.0, "settings": {}},
         "higher": {"name": "higher"},
         "lower": {"name": "lower"},
     }
@@ -199,7 +202,7 @@ def test_only_accuracies_are_compared_on_the_test_images() -> None:
 
 
 def test_a_number_of_other_data_has_its_difference_and_no_verdict_and_leaves_the_family_alone() -> None:
-    number = {"name": "number", "value": 0.75, "tolerance": 0.01, "epochs": 30}
+    number = {"name": "number", "value": 0.75, "tolerance": 0.01, "settings": {"epochs": 30}}
     declared = {"clear": params(variant="better"), "number": params(variant="better", baseline=None, claim=number)}
     reasons = {"number": "8 epochs, not 30"}
     clear, row = compare(declared, runs_of(VAL), {}, NUM_IMAGES, reasons).rows
@@ -254,3 +257,18 @@ def test_a_reason_is_divergence_only_where_all_of_the_missing_diverged() -> None
     runs.loc[(runs["variant"] == "unstable") & runs["seed"].isin([1, 3]), "instability"] = math.nan  # 1 diverged
     compared = compare({"a": params(variant="unstable", metric="instability")}, runs, {}, NUM_IMAGES, {})
     assert compared.not_run == {"a": "unstable has no instability for seed 1, 3"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({}, ""),
+        ({"device": "a GPU"}, "a GPU, CPU threads: 1 and cpu, CPU threads: 1"),
+        ({"num_threads": 2}, "cpu, CPU threads: 1 and cpu, CPU threads: 2"),
+    ],
+)
+def test_speeds_are_compared_where_they_were_measured_alike(changed: dict[str, Any], told: str) -> None:
+    runs = runs_of(VAL).assign(images_per_second=lambda runs: 1000 * runs["val_accuracy"], device="cpu", num_threads=1)
+    runs.loc[runs["variant"] == "better", list(changed)] = list(changed.values())
+    compared = compare({"a": params(variant="better", metric="images_per_second")}, runs, {}, NUM_IMAGES, {})
+    assert compared.not_run == ({"a": f"speeds of different devices ({told}) do not compare"} if told else {})

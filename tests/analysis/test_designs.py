@@ -57,7 +57,7 @@ def test_pairs_are_of_the_same_seeds_whichever_these_are() -> None:
 
 
 def test_a_number_is_compared_with_the_difference_from_the_baseline() -> None:
-    claim = {"name": "number", "value": 0.03, "tolerance": 0.01, "epochs": None}
+    claim = {"name": "number", "value": 0.03, "tolerance": 0.01, "settings": {}}
     (row,) = compare({"gain": params(variant="better", claim=claim)}, runs_of(VAL), {}, NUM_IMAGES, {}).rows
 
     assert (row.design, row.claim_low, row.claim_high, row.verdict) == ("paired", -0.01, 0.01, "supported")
@@ -69,10 +69,10 @@ def test_a_number_is_compared_with_the_difference_from_the_baseline() -> None:
 def test_at_most_bounds_the_difference_or_the_value_itself_from_above() -> None:
     runs = runs_of(VAL)
     declared = {
-        "within": params(variant="better", claim={"name": "at_most", "value": 0.05}),
-        "beyond": params(variant="better", claim={"name": "at_most", "value": 0.02}),
-        "alone": params(variant="better", baseline=None, claim={"name": "at_most", "value": 0.75}),
-        "above": params(variant="better", baseline=None, claim={"name": "at_most", "value": 0.72}),
+        "within": params(variant="better", claim={"name": "at_most", "value": 0.05, "settings": {}}),
+        "beyond": params(variant="better", claim={"name": "at_most", "value": 0.02, "settings": {}}),
+        "alone": params(variant="better", baseline=None, claim={"name": "at_most", "value": 0.75, "settings": {}}),
+        "above": params(variant="better", baseline=None, claim={"name": "at_most", "value": 0.72, "settings": {}}),
     }
     rows = compare(declared, runs, {}, NUM_IMAGES, {}).rows
     assert [row.verdict for row in rows] == ["supported", "contradicted", "supported", "contradicted"]
@@ -83,7 +83,7 @@ def test_at_most_bounds_the_difference_or_the_value_itself_from_above() -> None:
 
 
 def test_equal_losses_have_no_spread_to_go_by() -> None:
-    claim = {"name": "number", "value": 2.3, "tolerance": 0.01, "epochs": None}
+    claim = {"name": "number", "value": 2.3, "tolerance": 0.01, "settings": {}}
     comparison = params(variant="same", baseline=None, metric="first_batch_loss", claim=claim)
     (row,) = compare({"loss": comparison}, runs_of(VAL).assign(first_batch_loss=2.30), {}, NUM_IMAGES, {}).rows
     assert (row.verdict, row.p, row.low) == ("undecided", None, None)
@@ -97,7 +97,7 @@ def test_equal_losses_have_no_spread_to_go_by() -> None:
 
 def test_a_spread_below_the_least_step_of_the_metric_counts_as_one() -> None:
     runs = runs_of(VAL).assign(epochs_to_converge=7.0)
-    claim = {"name": "at_most", "value": 3}
+    claim = {"name": "at_most", "value": 3, "settings": {}}
     comparison = params(variant="better", metric="epochs_to_converge", claim=claim)
     (row,) = compare({"a": comparison}, runs, {}, NUM_IMAGES, {}).rows
     assert row.note == "all seeds alike: their spread is taken as one epoch"

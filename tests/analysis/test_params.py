@@ -29,11 +29,11 @@ PARAMS = Path(__file__).parents[2] / "params.yaml"
             "swish.claim.name: 'best' must be one of 'higher', 'lower', 'equal', 'at_most', 'number'",
         ),
         (
-            {"claim": {"name": "number", "value": 0.7, "tolerance": 0.02, "epochs": 0}},
-            "swish.claim.epochs: 0 must be greater than or equal to 1",
+            {"claim": {"name": "number", "value": 0.7, "tolerance": 0.02, "settings": {"epoch": 30}}},
+            "swish.claim.settings: 'epoch' is not a setting of train; did you mean epochs? known: model, augmentation",
         ),
         (
-            {"claim": {"name": "number", "value": 70, "tolerance": 0.02, "epochs": 30}},
+            {"claim": {"name": "number", "value": 70, "tolerance": 0.02, "settings": {"epochs": 30}}},
             "the claim's value 70, tolerance 0.02: val_accuracy is a fraction, so at most 1 (0.6 is 60 %)",
         ),
         ({"claim": {"name": "equal", "margin": 0}}, "swish.claim.margin: 0 must be greater than 0"),
@@ -93,25 +93,62 @@ def test_a_comparison_outside_the_study_is_no_error(tmp_path: Path) -> None:
     assert compared.not_run["swish"] == "simple_nn_bn_swish is not in the study"
 
 
-def test_a_number_is_comparable_where_data_and_epochs_are_those_that_it_was_reported_for(tmp_path: Path) -> None:
+def report(tmp_path: Path, **epochs: int) -> ReportParams:
+    """The default study with other epochs of some variants."""
     path = tmp_path / "params.yaml"
     values = read_yaml(PARAMS)
-    values["variants"]["resnet20"]["epochs"] = 8
-    values["variants"]["simple_nn_lr_1e-1"]["epochs"] = 29
+    for variant, number in epochs.items():
+        values["variants"][variant]["epochs"] = number
     path.write_text(yaml.safe_dump(values, sort_keys=False))
     params, variants = resolve(str(path))
-    report = ReportParams(
+    return ReportParams(
         label="cifar10",
         seeds={name: settings.seeds for name, settings in variants.items()},
         variants={name: settings.model_dump() for name, settings in variants.items()},
         **dict(params.aggregate),
     )
 
-    epochs = {"resnet20": "8 epochs, not 200", "batch_norm_lr_1e-1_gain": "29 and 30 epochs, not 30"}
-    assert report.not_comparable(45_000) == epochs
-    other = report.model_copy(update={"label": "cifar10-jpeg"}).not_comparable(5000)
+
+def test_a_number_is_comparable_with_the_data_and_settings_that_it_was_reported_for(tmp_path: Path) -> None:
+    epochs = {"resnet20": 8, "plain20": 8, "resnet20_dws": 8, "simple_nn_lr_1e-1": 29}
+    params = report(tmp_path, **epochs)
+    expected = {
+        "batch_norm_lr_1e-1": "30 epochs against 29",
+        "batch_norm_lr_1e-1_gain": "epochs 30 and 29, not 30",
+        "resnet20": "epochs 8, not 200",
+    }
+    assert params.not_comparable(45_000) == expected
+    other = params.model_copy(update={"label": "cifar10-jpeg"}).not_comparable(5000)
     data = "cifar10-jpeg, not cifar10; 5,000 training images, not 45,000"
     assert other["first_batch_loss"] == other["plateau"] == data  # a first batch knows no epochs
-    assert other["resnet20"] == f"{data}; 8 epochs, not 200"
-    numbers = [name for name, declared in params.aggregate.comparisons.items() if declared.claim.name == "number"]
-    assert sorted(other) == sorted(numbers)
+    assert other["resnet20"] == f"{data}; epochs 8, not 200"
+    numbers = [name for name, declared in params.comparisons.items() if declared.claim.name == "number"]
+    assert sorted(other) == sorted([*numbers, "batch_norm_lr_1e-1"])
+
+
+def test_a_variant_with_another_setting_than_a_claim_names_is_not_comparable(tmp_path: Path) -> None:
+    params = report(tmp_path)
+    base = params.variants["simple_nn_bn_swish"]
+    variants = params.variants | {"simple_nn_bn_swish": base | {"lr": 0.1, "weight_decay": 0.01}}
+    told = params.model_copy(update={"variants": variants}).not_comparable(45_000)
+    assert told == {"lr_1e-2": "lr 0.1, not 0.01", "l2_1e-4": "weight_decay 0.01, not 0.0001"}
+
+
+def test_variants_trained_for_other_epochs_than_their_baseline_are_not_comparable(tmp_path: Path) -> None:
+    told = report(tmp_path, simple_nn=5, resnet20_dws=20).not_comparable(45_000)
+    lengths = dict.fromkeys(["augmentation", "gap_augmentation", "augmentation_underfits"], "30 epochs against 5")
+    expected = lengths | {"plateau": "epochs 5, not 30", "dws_speed": "20 epochs against 200"}  # what is counted stands
+    assert told == expected
+
+
+def test_the_epochs_themselves_may_be_compared(tmp_path: Path) -> None:
+    params = report(tmp_path)
+    longer = params.variants["simple_nn"] | {"epochs": 60, "device": "cpu"}
+    comparison = params.comparisons["augmentation"].model_copy(update={"variant": "longer", "baseline": "simple_nn"})
+    changed = {"variants": params.variants | {"longer": longer}, "comparisons": {"longer": comparison}}
+    assert params.model_copy(update=changed).not_comparable(45_000) == {}
+
+
+def test_an_upper_bound_holds_for_the_epochs_that_it_names(tmp_path: Path) -> None:
+    told = report(tmp_path, simple_nn_aug=8, simple_nn_bn=8).not_comparable(45_000)
+    assert told["convergence_without_bn"] == told["convergence_without_bn_60"] == "epochs 8, not 30"

@@ -36,18 +36,24 @@ COMPARISONS = {  # with the answer that the accuracies below give
     "l2_too_strong": ("l2_0", "simple_nn", "val_accuracy", {"name": "lower"}, "contradicted"),
     "resnet20": (
         *("resnet20", None, "val_accuracy"),
-        {"name": "number", "value": 0.907, "tolerance": 0.01, "epochs": 3},
+        {"name": "number", "value": 0.907, "tolerance": 0.01, "settings": {"epochs": 3}},
         "undecided (needs about 19 seeds)",
     ),
     "lr_1e-0": (
         *("lr_1e-0", None, "val_accuracy"),
-        {"name": "number", "value": 0.1028, "tolerance": 0.05, "epochs": 3},
+        {"name": "number", "value": 0.1028, "tolerance": 0.05, "settings": {"epochs": 3}},
         "supported",
     ),
-    "lr_1e-0_chance": ("lr_1e-0", None, "val_accuracy", {"name": "at_most", "value": 0.15}, "supported"),
+    "lr_1e-0_chance": (
+        "lr_1e-0",
+        None,
+        "val_accuracy",
+        {"name": "at_most", "value": 0.15, "settings": {}},
+        "supported",
+    ),
     "plateau": (
         *("simple_nn", None, "plateau"),
-        {"name": "number", "value": 0.6, "tolerance": 0.03, "epochs": 30},
+        {"name": "number", "value": 0.6, "tolerance": 0.03, "settings": {"epochs": 30}},
         "not comparable",
     ),
     "gap_l2_none": (
@@ -56,7 +62,7 @@ COMPARISONS = {  # with the answer that the accuracies below give
     ),
     "first_batch_loss": (
         *("simple_nn", None, "first_batch_loss"),
-        {"name": "number", "value": 2.2998, "tolerance": 0.01, "epochs": None},
+        {"name": "number", "value": 2.2998, "tolerance": 0.01, "settings": {}},
         "undecided (no two seeds differ)",
     ),
     "swish": ("simple_nn_bn_swish", "simple_nn", "val_accuracy", {"name": "higher"}, "not run"),

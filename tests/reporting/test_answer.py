@@ -24,7 +24,7 @@ def test_the_answer_names_the_best_and_the_contradicted(report: Report) -> None:
         "Of 4 variants with 3 seeds each, trained on 100 images of digits, not official CIFAR-10, resnet20 has the "
         "best validation accuracy; it recognises 91.00 ± 4.30 % of the test images (mean and 95 % interval).",
         "Of the study's claims, 7 were tested: 3 supported, 1 contradicted, 3 undecided; "
-        "not comparable, as reported for other data or epochs: 1; not run: 1.",
+        "not comparable: 1; not run: 1.",
         "Contradicted: Title of l2_too_strong (claimed lower, effect +8.00 [+3.03, +12.97]).",
     ]
 

@@ -109,12 +109,12 @@ def test_claims_in_words(params: ReportParams) -> None:
     assert words("val_accuracy", "simple_nn", name="equal", margin=0.01) == "equal within 1.00 points"
     assert words("gap", "simple_nn", name="lower") == "lower"
     assert (
-        words("val_accuracy", "simple_nn", name="number", value=0.1632, tolerance=0.03, epochs=30)
+        words("val_accuracy", "simple_nn", name="number", value=0.1632, tolerance=0.03, settings={"epochs": 30})
         == "+16.32 ± 3.00 points"
     )
-    assert words("val_accuracy", None, name="number", value=0.1028, tolerance=0.02, epochs=None) == "10.28 ± 2.00 %"
-    assert words("epochs_to_converge", "simple_nn", name="at_most", value=3) == "at most +3.0 epochs"
-    assert words("batch_norm_mean", None, name="at_most", value=0.1) == "at most 0.1000"
+    assert words("val_accuracy", None, name="number", value=0.1028, tolerance=0.02, settings={}) == "10.28 ± 2.00 %"
+    assert words("epochs_to_converge", "simple_nn", name="at_most", value=3, settings={}) == "at most +3.0 epochs"
+    assert words("batch_norm_mean", None, name="at_most", value=0.1, settings={}) == "at most 0.1000"
 
 
 def test_a_figure_with_a_bound_is_shown_as_it_is(compared: Comparisons) -> None:

@@ -102,13 +102,13 @@ def compare(
     ReportParams.not_comparable.
 
     Left out, with the reason: a comparison of a variant that is not in `runs`, or of which a run has no value (the mean
-    of the others would pass over that run in silence).
+    of the others would pass over that run in silence), and of speeds that were measured on different devices.
     """
     rows: dict[str, Comparison] = {}
     not_run: dict[str, str] = {}
     families: dict[str, dict[str, Difference]] = {}
     for name, params in comparisons.items():
-        reason = _missing(params, runs)
+        reason = _obstacle(params, runs)
         if reason is not None:
             not_run[name] = reason
             continue
@@ -125,7 +125,7 @@ def compare(
     return Comparisons(list(rows.values()), not_run)
 
 
-def _missing(params: ComparisonParams, runs: pd.DataFrame) -> str | None:
+def _obstacle(params: ComparisonParams, runs: pd.DataFrame) -> str | None:
     for variant in filter(None, (params.variant, params.baseline)):
         mine = runs[runs["variant"] == variant]
         if mine.empty:
@@ -134,6 +134,11 @@ def _missing(params: ComparisonParams, runs: pd.DataFrame) -> str | None:
         if not without.empty:
             diverged = ", diverged" if without["diverged_epoch"].notna().all() else ""
             return f"{variant} has no {params.metric} for seed {', '.join(map(str, without['seed']))}{diverged}"
+    if params.metric == "images_per_second":
+        compared = runs[runs["variant"].isin([params.variant, params.baseline])]
+        machines = compared["device"] + ", CPU threads: " + compared["num_threads"].astype(str)
+        if machines.nunique() > 1:
+            return f"speeds of different devices ({' and '.join(sorted(set(machines)))}) do not compare"
     return None
 
 

@@ -9,6 +9,8 @@ from ablation.common.settings import Settings, nearest
 
 Name = Annotated[str, Field(pattern="^[A-Za-z0-9_][A-Za-z0-9_-]*$")]  # of files, and in DVC's params paths: no dot
 Title = Annotated[str, Field(min_length=1)]
+ClaimSettings = dict[str, Any]  # name in `train` -> the value for which it is claimed, of the variant and its baseline
+LIKE_FOR_LIKE = {"epochs", "device", "num_threads", "checkpoint_every_epochs"}  # settings that no comparison is about
 
 
 class SweepParams(Settings):
@@ -37,6 +39,7 @@ class AtMostParams(Settings):
 
     name: Literal["at_most"]
     value: float
+    settings: ClaimSettings
 
 
 class NumberParams(Settings):
@@ -45,7 +48,7 @@ class NumberParams(Settings):
     name: Literal["number"]
     value: float
     tolerance: Annotated[float, Field(gt=0)]
-    epochs: Annotated[int, Field(ge=1)] | None  # after which it was reported; None where they do not matter
+    settings: ClaimSettings
 
 
 ClaimParams = Annotated[
@@ -75,7 +78,7 @@ class ComparisonParams(Settings):
             raise ValueError(
                 f"the claim {self.claim.name} needs a baseline; without one only number and at_most can be claimed"
             )
-        figures = self.claim.model_dump(exclude={"name", "epochs"})
+        figures = self.claim.model_dump(exclude={"name", "settings"})
         if METRICS[self.metric].is_share and any(abs(value) > 1 for value in figures.values()):
             told = ", ".join(f"{key} {value:g}" for key, value in figures.items())
             raise ValueError(f"the claim's {told}: {self.metric} is a fraction, so at most 1 (0.6 is 60 %)")
@@ -107,20 +110,30 @@ class ReportParams(AggregateParams):
     variants: dict[str, dict[str, Any]]  # name -> settings, in the order of `study`
 
     def not_comparable(self, num_train_images: int) -> dict[str, str]:
-        """Name -> what differs, of the comparisons with a number reported for other data or epochs than these."""
-        found = {}
+        """Name -> what differs, of the comparisons that these runs cannot answer.
+
+        A number that was reported for other data; what is claimed for other settings; a variant and a baseline trained
+        for different epochs, unless they differ in nothing else.
+        """
+        reasons = {}
         for name, comparison in self.comparisons.items():
-            if not isinstance(comparison.claim, NumberParams):
-                continue
+            claim = comparison.claim
+            compared = [self.variants[v] for v in (comparison.variant, comparison.baseline) if v in self.variants]
             differs = []
-            if self.label != self.reported.label:
+            if isinstance(claim, NumberParams) and self.label != self.reported.label:
                 differs.append(f"{self.label}, not {self.reported.label}")
-            if num_train_images != self.reported.train_size:
+            if isinstance(claim, NumberParams) and num_train_images != self.reported.train_size:
                 differs.append(f"{num_train_images:,} training images, not {self.reported.train_size:,}")
-            compared = (comparison.variant, comparison.baseline)
-            epochs = sorted({settings["epochs"] for variant, settings in self.variants.items() if variant in compared})
-            if comparison.claim.epochs is not None and epochs != [comparison.claim.epochs]:
-                differs.append(f"{' and '.join(map(str, epochs))} epochs, not {comparison.claim.epochs}")
+            wanted = claim.settings if isinstance(claim, NumberParams | AtMostParams) else {}
+            for setting, value in wanted.items():
+                values = [settings[setting] for settings in compared]
+                if any(used != value for used in values):
+                    differs.append(f"{setting} {' and '.join(map(str, dict.fromkeys(values)))}, not {value}")
+            epochs = [settings["epochs"] for settings in compared]
+            others = [{k: v for k, v in settings.items() if k not in LIKE_FOR_LIKE} for settings in compared]
+            same_length = METRICS[comparison.metric].is_count or "epochs" in wanted or len(set(epochs)) < 2
+            if not same_length and others[0] != others[1]:
+                differs.append(f"{epochs[0]} epochs against {epochs[1]}")
             if differs:
-                found[name] = "; ".join(differs)
-        return found
+                reasons[name] = "; ".join(differs)
+        return reasons

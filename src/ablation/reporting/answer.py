@@ -36,7 +36,7 @@ def sentences(
     tested = len(compared.rows) - len(by_verdict["not comparable"])
     counts = ", ".join(f"{len(by_verdict[verdict])} {verdict}" for verdict in TESTED)
     others = {
-        "not comparable, as reported for other data or epochs": len(by_verdict["not comparable"]),
+        "not comparable": len(by_verdict["not comparable"]),
         "not run": len(compared.not_run),
     }
     left_out = "".join(f"; {words}: {number}" for words, number in others.items() if number)
