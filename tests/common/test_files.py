@@ -66,6 +66,22 @@ def test_file_system_errors_name_the_file_not_the_temporary_one(tmp_path, monkey
     assert files_in(tmp_path) == {"file": b""}
 
 
+@pytest.mark.parametrize("folders_sync", [True, False])
+def test_what_was_renamed_is_on_disk_where_the_file_system_syncs_folders(tmp_path, monkeypatch, folders_sync):
+    synced = []
+
+    def fsync(descriptor):
+        is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        synced.append((is_folder, (tmp_path / "a.txt").exists()))
+        if is_folder and not folders_sync:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_text(tmp_path / "a.txt", "a")
+    assert synced == [(False, False), (True, True)]
+    assert (tmp_path / "a.txt").read_text() == "a"
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write to a read-only folder")
 def test_read_only_folder_names_the_file(tmp_path):
     tmp_path.chmod(0o500)

@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,9 +27,20 @@ def write_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+        _sync(path.parent)
     except OSError as error:
         error.filename = str(path)  # not the temporary one, which is gone
         raise
+
+
+def _sync(folder: Path) -> None:
+    """Keep a rename in `folder` through a power cut, on file systems that can sync a folder."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -68,5 +79,6 @@ def replacing(folder: Path) -> Iterator[Path]:
         if folder.exists():
             shutil.rmtree(folder)
         partial.replace(folder)
+        _sync(folder.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
