@@ -98,7 +98,8 @@ def precision(params: TrainParams, device: torch.device) -> str:
 
 def versions() -> dict[str, str]:
     """Of what has computed, as far as bits may depend on it."""
-    return {"python": platform.python_version(), "torch": torch.__version__, **_compilers}
+    cpu = {"cpu_capability": torch.backends.cpu.get_cpu_capability()}  # by which PyTorch chooses its kernels
+    return {"python": platform.python_version(), "torch": torch.__version__, **cpu, **_compilers}
 
 
 def epoch_clock(device: torch.device, num_threads: int) -> Callable[[], float]:

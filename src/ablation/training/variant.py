@@ -42,8 +42,7 @@ def train_variant(params: VariantParams, splits: Path, output: Path) -> None:
     inputs = [splits / name for name in ("train.safetensors", "val.safetensors", "statistics.json")]
     # What is excluded does not affect a seed's result.
     settings = params.model_dump(exclude={"seeds", "device", "checkpoint_every_epochs"})
-    on = {"on": describe(device), "instructions": torch.backends.cpu.get_cpu_capability()}
-    identity = checkpoint.key({**settings, **on, **versions()}, [*code, *inputs])
+    identity = checkpoint.key({**settings, "on": describe(device), **versions()}, [*code, *inputs])
     check_code()  # what is on disk, and in the key, is what was imported
     with checkpoint.claimed(checkpoint.root() / identity) as folder:
         train, val = read_split(inputs[0]), read_split(inputs[1])
