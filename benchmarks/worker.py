@@ -234,7 +234,7 @@ def copy(device: str, num_threads: int) -> Measure:
 
 def flop(variant: str) -> Measure:
     """Floating-point operations of training on one image, forward and backward, counted by torch."""
-    model = build_model(resolve("params.yaml")[1][variant].model).to("meta")  # as ablation.training.cost counts
+    model = build_model(resolve("params.yaml")[1][variant].model).to("meta")
     with FlopCounterMode(display=False) as counter:
         model(torch.zeros(BATCH_SIZE, 3, 32, 32, device="meta")).sum().backward()
     return lambda: counter.get_total_flops() / BATCH_SIZE

@@ -111,7 +111,7 @@ def variants():
 
 @pytest.fixture(scope="module")
 def settings(variants):
-    return {name: flat(params.model_dump(exclude={"variant"})) for name, params in variants.items()}
+    return {name: flat(params.model_dump()) for name, params in variants.items()}
 
 
 def test_every_variant_is_in_the_study_and_the_table(variants):

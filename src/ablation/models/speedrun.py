@@ -68,7 +68,7 @@ class SpeedrunNet(nn.Module):
 
 
 def no_autocast(device_type: str) -> contextlib.AbstractContextManager[None]:
-    """Autocast off, where a device has it: `meta`, on which costs are counted, has none."""
+    """Autocast off, where a device has it: `meta` has none."""
     available = torch.amp.is_autocast_available(device_type)
     return torch.autocast(device_type, enabled=False) if available else contextlib.nullcontext()
 

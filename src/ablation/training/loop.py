@@ -26,7 +26,10 @@ NUM_WHITENING_IMAGES = 5000  # training images from which SpeedrunNet's first la
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch's figures. Train loss and accuracy are running means over its augmented batches."""
+    """One epoch's figures. Train loss and accuracy are running means over its augmented batches.
+
+    The train loss, and so batch_loss_sd, has label smoothing, the val loss has not.
+    """
 
     number: int  # from 1
     train_loss: float
@@ -73,6 +76,7 @@ class Run:
         return len(self.epochs) >= num_epochs or self.diverged_epoch is not None
 
     def state(self) -> dict[str, Any]:
+        """What a checkpoint holds, as torch.save takes it; its tensors are the run's own."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state,
@@ -83,6 +87,7 @@ class Run:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a `state` of the same settings and seed; on a run as `new_run` makes it."""
         self.model.load_state_dict(state["model"])
         for name, tensors in state["optimizer"].items():
             for tensor, saved in zip(self.optimizer.state[name], tensors, strict=True):

@@ -106,6 +106,7 @@ def weight_layers(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def autocast(params: TrainParams, device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """Within it, layers compute in bfloat16 where `params.precision` is bf16."""
     if params.precision == "bf16":
         # A CUDA graph must not read weights that were cached for another.
         return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
