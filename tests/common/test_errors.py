@@ -93,10 +93,7 @@ def test_a_stage_whose_script_changed_while_it_ran_fails(tmp_path):
     """DVC would record the new script as what made the old one's output."""
     script = tmp_path / "stage.py"
     script.write_text("from ablation.common.errors import run\nrun(lambda: open(__file__, 'a').write('# edited'))\n")
-    environment = os.environ | {"PYTHONPATH": str(PROJECT / "src")}
-    result = subprocess.run(
-        [sys.executable, script.name], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
+    result = subprocess.run([sys.executable, script.name], cwd=tmp_path, capture_output=True, text=True)
     line = "error: stage.py: changed while this stage ran, so no version of the code has these results; run it again\n"
     assert (result.returncode, result.stdout, result.stderr) == (1, "", line)
 
@@ -144,6 +141,5 @@ def test_process_ends_without_traceback(body, status, stderr):
     # A process started in the background ignores Ctrl-C, and its children do.
     code = "import os, signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
     code += f"from ablation.common.errors import InvalidInput, run\ndef main():\n    {body}\nrun(main)"
-    environment = os.environ | {"PYTHONPATH": str(PROJECT / "src")}
-    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (result.returncode, result.stdout, result.stderr) == (status, "", stderr)

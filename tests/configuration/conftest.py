@@ -23,8 +23,9 @@ def configure(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
     """Runs stages/configure.py on a params.yaml; gives its error line, or None where it ends well."""
 
     def call(params: object, *arguments: str) -> str | None:
-        content = params if isinstance(params, bytes) else yaml.safe_dump(params, sort_keys=False).encode()
-        (workspace / "params.yaml").write_bytes(content)
+        if not isinstance(params, bytes):
+            params = yaml.dump(params, Dumper=yaml.CSafeDumper, sort_keys=False).encode()
+        (workspace / "params.yaml").write_bytes(params)
         monkeypatch.setattr(sys, "argv", ["stages/configure.py", *arguments])
         try:
             runpy.run_path(str(PROJECT / "stages" / "configure.py"), run_name="__main__")

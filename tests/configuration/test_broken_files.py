@@ -1,6 +1,5 @@
 """A params.yaml that is no file of settings, and a call that is none, end in one line and status 1."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -67,9 +66,8 @@ def test_arguments(configure):
 def test_process_ends_with_one_line_and_status_1(workspace, content, line):
     if content is not None:
         (workspace / "params.yaml").write_bytes(content)
-    environment = os.environ | {"PYTHONPATH": str(PROJECT / "src")}
     command = [sys.executable, PROJECT / "stages" / "configure.py"]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    result = subprocess.run(command, capture_output=True, text=True)
     assert (result.returncode, result.stdout, result.stderr) == (1, "", line)
 
 

@@ -204,12 +204,11 @@ def test_git_sees_settings_that_were_refused(workspace: Path):
         git("config", *setting.split("="))  # the first two since a test cannot set all the times that git looks at
     write(TEXT)
     git("add", "params.yaml")
-    git("commit", "-qm", "settings")
+    git("-c", "commit.gpgsign=false", "commit", "-qm", "settings")
     write(TEXT.replace("\n  lr: 0.01 ", "\n  lr: -0.1 ", 1))
     assert git("status", "--short") == ""
-    environment = os.environ | {"PYTHONPATH": str(PROJECT / "src")}
     command = [sys.executable, PROJECT / "stages" / "configure.py"]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    result = subprocess.run(command, capture_output=True, text=True)
     assert result.stderr == "error: params.yaml: train.lr: -0.1 must be greater than 0\n"
     assert git("status", "--short") == " M params.yaml\n"
     git("checkout", "-q", "params.yaml")
@@ -223,9 +222,8 @@ def test_variants_outside_the_study_are_checked(configure):
 
 def test_process_ends_well_on_the_params_of_the_project(workspace: Path):
     (workspace / "params.yaml").write_text(TEXT)
-    environment = os.environ | {"PYTHONPATH": str(PROJECT / "src")}
     command = [sys.executable, PROJECT / "stages" / "configure.py"]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    result = subprocess.run(command, capture_output=True, text=True)
     summary = f"cifar10: {len(VALUES['study'])} variants, {3 * len(VALUES['study'])} runs\n"
     assert (result.returncode, result.stdout, result.stderr) == (0, summary, "")
 

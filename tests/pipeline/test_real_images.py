@@ -1,7 +1,6 @@
 """Real CIFAR-10 images, once JPEG-compressed, where they lie beside the project; they are no part of it."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -29,8 +28,7 @@ def test_from_archive_to_test_accuracy(tmp_path):
 
     for stage in (["configure"], ["download"], ["normalize"], ["train", "simple_nn_bn"], ["evaluate", "simple_nn_bn"]):
         script = PROJECT / "stages" / f"{stage[0]}.py"
-        environment = os.environ | {"PYTHONPATH": str(PROJECT / "src")}
-        subprocess.run([sys.executable, script, *stage[1:]], cwd=tmp_path, env=environment, check=True)
+        subprocess.run([sys.executable, script, *stage[1:]], cwd=tmp_path, check=True)
 
     statistics = json.loads((tmp_path / "data/splits/statistics.json").read_text())
     assert statistics["num_images"] == {"train": 5000, "val": 5000, "test": 10_000}

@@ -75,7 +75,7 @@ def test_where_the_runs_come_from_is_on_the_page_and_beside_it(
     assert json.loads(Path("results/provenance.json").read_text()) == {}
     assert ">commit</th>" not in Path("results/report.html").read_text()
 
-    identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
+    identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"]
     Path("params.yaml").write_text("lr: 0.01\n")
     for arguments in (["init", "--quiet"], ["add", "params.yaml"], ["commit", "--quiet", "--message", "settings"]):
         subprocess.run(["git", *identity, *arguments], check=True)

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 
-from ablation.common import sources
 from ablation.common.settings import read_yaml
 from ablation.configuration.study import merge
 from ablation.data.augmentation import AUGMENTATIONS, CROP_FLIP
@@ -79,7 +78,6 @@ def project(tmp_path: Path, splits_folder: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / ".dvc").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [str(PROJECT / "stages/train.py")])  # one of the sources
-    monkeypatch.setattr(sources, "_at_start", {})  # else of a stage that an earlier test has run in this process
     return tmp_path
 
 
