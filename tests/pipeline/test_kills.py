@@ -1,13 +1,10 @@
 import re
 import shutil
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
 
-sys.path.insert(0, str(Path(__file__).parent))
-import kills
+from tests.pipeline import kills
 
 NUM_KILLS = 20
 NUM_EPOCHS = 12
@@ -28,40 +25,38 @@ def test_where_a_kill_broke_dvcs_own_record_its_removal_loses_nothing(project, e
         assert " epoch " not in clone.log.read_text()  # all from the cache
 
 
-@pytest.mark.parametrize(
-    ("keep", "message"),
-    [
-        (None, "join() argument must be str"),
-        ("\nouts:", "failed to reproduce 'aggregate': 'outs'"),
-        ("\n- path: results/curves.csv", "output 'results/curves.csv' does not exist"),
-    ],
-)
-def test_where_a_kill_left_something_in_dvcs_cache_of_runs_its_removal_loses_nothing(
-    keep, message, project, environment, monkeypatch
-):
+LEFT_BEHIND = [  # up to where an entry was written -> what DVC says then
+    (None, "join() argument must be str"),
+    ("\nouts:", "failed to reproduce 'aggregate': 'outs'"),
+    ("\n- path: results/curves.csv", "output 'results/curves.csv' does not exist"),
+]
+
+
+def test_where_a_kill_left_something_in_dvcs_cache_of_runs_its_removal_loses_nothing(project, environment, monkeypatch):
     """A folder without its entry, or with one that ends before `keep` under the name that it has until it is whole."""
     clone = kills.Project(project, environment)
     assert clone.repro()
     outcome = clone.outcome()
-    for entry in (project / ".dvc/cache/runs").glob("*/*/*"):
-        if keep is not None and keep in entry.read_text():
-            entry.with_name(".left-behind.tmp").write_text(entry.read_text().partition(keep)[0] + "\n")
-        if keep is None or "stages/aggregate.py" in entry.read_text():
-            entry.unlink()
-    if keep is None:
-        (project / "dvc.lock").unlink()
-    else:
-        lock = yaml.safe_load((project / "dvc.lock").read_text())
-        del lock["stages"]["aggregate"]
-        (project / "dvc.lock").write_text(yaml.safe_dump(lock))
-        shutil.rmtree(project / "results")
-    with monkeypatch.context() as patch:
-        patch.setattr(kills, "LEFT_BEHIND", [])  # so that nothing is removed yet
-        with pytest.raises(RuntimeError, match=re.escape(message)):
-            clone.repro()
-    assert clone.repro()
-    assert clone.outcome() == outcome
-    assert " epoch " not in clone.log.read_text()  # all from checkpoints
+    for keep, message in LEFT_BEHIND:
+        for entry in (project / ".dvc/cache/runs").glob("*/*/*"):
+            if keep is not None and keep in entry.read_text():
+                entry.with_name(".left-behind.tmp").write_text(entry.read_text().partition(keep)[0] + "\n")
+            if keep is None or "stages/aggregate.py" in entry.read_text():
+                entry.unlink()
+        if keep is None:
+            (project / "dvc.lock").unlink()
+        else:
+            lock = yaml.safe_load((project / "dvc.lock").read_text())
+            del lock["stages"]["aggregate"]
+            (project / "dvc.lock").write_text(yaml.safe_dump(lock))
+            shutil.rmtree(project / "results")
+        with monkeypatch.context() as patch:
+            patch.setattr(kills, "LEFT_BEHIND", [])  # so that nothing is removed yet
+            with pytest.raises(RuntimeError, match=re.escape(message)):
+                clone.repro()
+        assert clone.repro()
+        assert clone.outcome() == outcome
+        assert " epoch " not in clone.log.read_text()  # all from checkpoints
 
 
 def test_a_run_killed_again_and_again_ends_with_the_bytes_of_an_undisturbed_one(project, environment):
