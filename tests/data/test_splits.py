@@ -1,7 +1,5 @@
 """Splits and statistics on disk, and normalisation by them."""
 
-import ast
-import inspect
 import json
 import re
 
@@ -12,7 +10,6 @@ import torch
 from safetensors import safe_open
 
 from ablation.common.errors import InvalidInput
-from ablation.data import splits
 from ablation.data.splits import (
     Normalization,
     Statistics,
@@ -123,13 +120,3 @@ def test_broken_statistics(tmp_path, text, message):
     with pytest.raises(InvalidInput) as error:
         read_statistics(path)
     assert str(error.value) == f"{path}: {message}"
-
-
-def test_imports_are_light():
-    """A train stage pays for every import of this module, and reruns on a change in what it imports."""
-    tree = ast.parse(inspect.getsource(splits))
-    modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    modules |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    assert {m for m in modules if not m.startswith("ablation.common.")} == {
-        "pathlib", "typing", "safetensors", "safetensors.torch", "torch",
-    }  # fmt: skip

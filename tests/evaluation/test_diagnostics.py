@@ -94,18 +94,21 @@ def test_batch_norm_has_mean_zero_before_its_affine_part_and_its_bias_after() ->
 
 
 @pytest.mark.parametrize(
-    "params",
+    ("params", "num_units"),
     [
-        SpeedrunParams(name="speedrun", test_time_augmentation="multi_crop"),
-        SqueezeNetParams(name="squeezenet", downsampling="late"),
+        # Six views of each image; 24 filters, and three blocks of two layers.
+        (SpeedrunParams(name="speedrun", test_time_augmentation="multi_crop"), 6 * (24 + 2 * (64 + 256 + 256))),
+        # conv1, and of each fire module the squeeze and both expands.
+        (SqueezeNetParams(name="squeezenet", downsampling="late"), 48 + 2 * (72 + 144 + 216 + 288)),
     ],
-    ids=lambda params: params.name,
+    ids=["speedrun", "squeezenet"],
 )
-def test_the_units_of_every_network_are_watched(params) -> None:
+def test_the_units_of_every_network_are_watched(params, num_units: int) -> None:
     torch.manual_seed(0)
     model = build_model(params).eval()
     with ActiveUnits(model) as units:
         predict(model, images(3), STATISTICS, batch_size=2)
+    assert len(torch.cat(units._active)) == num_units
     assert 0 <= units.dead_share < 0.5
 
 

@@ -52,6 +52,10 @@ def assert_files_are_as_promised(folder: Path, environment: dict[str, str]) -> N
     assert {path.name for path in documents} >= {"run.json", "metrics.json", "summary.json", "statistics.json"}
     for path in documents:
         json.loads(path.read_text(), parse_constant=no_constant)
+    for variant in (INHERITS, OWN):  # the weights kept, evaluated, are as good as training had found them
+        run = json.loads((folder / f"runs/{variant}/metrics/seed-0/run.json").read_text())
+        (evaluated,) = json.loads((folder / f"runs/{variant}/evaluation/metrics.json").read_text())["seeds"]
+        assert evaluated["val"]["accuracy"] == run["best_val_accuracy"]
     assert [path for path in files if path.name in ("dvc.yaml", "dvc.lock") or path.name.startswith(".")] == []
     status = subprocess.run(
         ["git", "status", "--porcelain"], cwd=folder, env=environment, capture_output=True, text=True

@@ -123,7 +123,7 @@ def held_by_another(folder: Path, seconds: float) -> Iterator[subprocess.Popen[s
 
 
 def test_a_folder_in_use_is_waited_for(tmp_path: Path, capsys) -> None:
-    with held_by_another(tmp_path / "a", 1) as other, checkpoint.claimed(tmp_path / "a") as folder:
+    with held_by_another(tmp_path / "a", 3) as other, checkpoint.claimed(tmp_path / "a") as folder:
         assert other.wait() == 0
         assert (folder / "lock").read_text() == str(os.getpid())
     assert (

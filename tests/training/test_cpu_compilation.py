@@ -17,7 +17,10 @@ from ablation.training.cpu_kernels import conv_pool
 CPU = torch.device("cpu")
 
 
-def test_simple_nn_trains_with_them_on_a_cpu_and_records_what_compiled_them(gcc, variant_params, capsys) -> None:
+def test_simple_nn_trains_with_them_on_a_cpu_and_records_what_compiled_them(
+    gcc, variant_params, tmp_path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
     use_kernels(variant_params("simple_nn"), CPU)
     assert layers._cpu_kernel is conv_pool
     macros = subprocess.run(["gcc", "-dM", "-E", "-xc", os.devnull], capture_output=True, text=True).stdout

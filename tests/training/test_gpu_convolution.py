@@ -285,14 +285,29 @@ def test_tf32_is_recorded_where_a_gpu_has_it(capability, hip, expected, variant_
     assert precision(variant_params(precision="fp32"), torch.device("cuda:0")) == "fp32"
 
 
-def test_preparing_a_gpu_chooses_them(variant_params, monkeypatch) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "tf32"])
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_preparing_a_gpu_chooses_them_and_how_pytorchs_compute(
+    deterministic, precision, variant_params, monkeypatch
+) -> None:
     gpu, chosen = torch.device("cuda:0"), []
     monkeypatch.setattr(backend, "choose_device", lambda name: gpu)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
-    monkeypatch.setattr(backend, "precision", lambda params, device: "fp32")
+    monkeypatch.setattr(backend, "has_tf32", lambda device: True)
     monkeypatch.setattr(backend, "use_kernels", lambda params, device: chosen.append(device))
-    assert prepare(variant_params(device="cuda")) == gpu
-    assert chosen == [gpu]
+    flags = [(torch.backends.cuda.matmul, "allow_tf32"), (torch.backends.cudnn, "allow_tf32")]
+    flags += [(torch.backends.cudnn, "benchmark"), (torch.utils.deterministic, "fill_uninitialized_memory")]
+    before, mode = [getattr(*flag) for flag in flags], torch.get_deterministic_debug_mode()
+    try:
+        assert prepare(variant_params(device="cuda", precision=precision, deterministic=deterministic)) == gpu
+        assert chosen == [gpu]
+        tf32 = precision == "tf32"
+        assert [getattr(*flag) for flag in flags] == [tf32, tf32, not deterministic, False]
+        assert torch.get_deterministic_debug_mode() == (1 if deterministic else 0)
+    finally:
+        torch.set_deterministic_debug_mode(mode)
+        for flag, value in zip(flags, before, strict=True):
+            setattr(*flag, value)
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -46,6 +47,7 @@ def test_a_seed_that_fails_ends_the_others_with_its_own_line(tmp_path: Path, cap
     assert exit_.value.code == 1
     assert "error: seed 1 is unlucky\n" in capfd.readouterr().err
     assert time.monotonic() - start < 10 and not (tmp_path / "survived").exists()
+    assert not multiprocessing.active_children()
 
 
 @linux
@@ -59,6 +61,7 @@ def test_a_killed_seed_is_named() -> None:
         InvalidInput, match=r"^the process of seed 7 was killed by SIGKILL, possibly for lack of memory$"
     ):
         run_in_processes(train, [0, 7], 2)
+    assert not multiprocessing.active_children()
 
 
 @linux

@@ -130,7 +130,9 @@ def test_weight_layers_follow_the_main_path(variant_params) -> None:
     assert list(layers) == list(plain) and len(layers) == 20
 
 
-def test_a_compiled_network_takes_the_eager_steps(variant_params, train_split, val_split, normalization) -> None:
+def test_a_compiled_network_takes_the_eager_steps(
+    variant_params, train_split, val_split, normalization, capsys
+) -> None:
     """A few steps, after which rounding has not grown."""
     weights = []
     for compile in (False, True):
@@ -143,6 +145,7 @@ def test_a_compiled_network_takes_the_eager_steps(variant_params, train_split, v
         weights.append([*run.model.state_dict().values(), sums])
     for eager, fast in zip(*weights, strict=True):
         torch.testing.assert_close(fast, eager, rtol=1e-4, atol=1e-5)
+    assert "could not compile" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("direction", ["fw_compiler", "bw_compiler"])

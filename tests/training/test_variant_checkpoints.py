@@ -66,6 +66,21 @@ def test_another_runs_checkpoint_is_not_taken(what, params, project, val_split, 
     assert lines[0].startswith("test seed 0 epoch 1/2 ")
 
 
+def test_the_key_knows_all_that_bits_may_depend_on(params: VariantParams, project: Path, monkeypatch) -> None:
+    keyed = {}
+    key = checkpoint.key
+    monkeypatch.setattr(
+        checkpoint, "key", lambda settings, files: keyed.update(settings=settings, files=files) or key(settings, files)
+    )
+    train(params, project)
+    without = {"seeds", "device", "checkpoint_every_epochs"}  # the seed is the folder's name, the device is `on`
+    assert keyed["settings"] == params.model_dump(exclude=without) | {"on": "cpu"} | versions()
+    assert {"torch", "cpu_capability", "python"} <= versions().keys()
+    names = {path.name for path in keyed["files"]}
+    splits = {"train.safetensors", "val.safetensors", "statistics.json"}
+    assert names >= splits | {"train.py", "loop.py", "simple_nn.py", "augmentation.py", "files.py"}
+
+
 def test_a_checkpoint_of_other_versions_is_not_taken(params: VariantParams, project: Path, monkeypatch) -> None:
     train(params, project)
     monkeypatch.setattr(torch, "__version__", "99.0.0")
