@@ -93,4 +93,6 @@ def test_stages_that_only_copy_write_every_output_of_theirs(tmp_path: Path) -> N
 
 
 def test_the_demo_is_the_one_of_the_makefile() -> None:
-    assert pipeline.demo_command().startswith("dvc exp run --temp --name demo -S data.source=digits")
+    command = pipeline.demo_command()
+    assert command.startswith("dvc exp run --temp --name demo -S data.source=digits")
+    assert command.endswith("-S variants.resnet20.epochs=4")  # a line further down
