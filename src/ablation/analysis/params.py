@@ -10,7 +10,7 @@ from ablation.common.settings import Settings, nearest
 Name = Annotated[str, Field(pattern="^[A-Za-z0-9_][A-Za-z0-9_-]*$")]  # of files, and in DVC's params paths: no dot
 Title = Annotated[str, Field(min_length=1)]
 ClaimSettings = dict[str, Any]  # name in `train` -> the value for which it is claimed, of the variant and its baseline
-LIKE_FOR_LIKE = {"epochs", "device", "num_threads", "checkpoint_every_epochs"}  # settings that no comparison is about
+ROUNDING = {"device", "num_threads", "checkpoint_every_epochs"}  # settings that change a result by rounding at most
 
 
 class SweepParams(Settings):
@@ -130,7 +130,7 @@ class ReportParams(AggregateParams):
                 if any(used != value for used in values):
                     differs.append(f"{setting} {' and '.join(map(str, dict.fromkeys(values)))}, not {value}")
             epochs = [settings["epochs"] for settings in compared]
-            others = [{k: v for k, v in settings.items() if k not in LIKE_FOR_LIKE} for settings in compared]
+            others = [{k: v for k, v in settings.items() if k not in {"epochs", *ROUNDING}} for settings in compared]
             same_length = METRICS[comparison.metric].is_count or "epochs" in wanted or len(set(epochs)) < 2
             if not same_length and others[0] != others[1]:
                 differs.append(f"{epochs[0]} epochs against {epochs[1]}")
