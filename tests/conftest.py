@@ -7,6 +7,7 @@ import torch
 
 from ablation.common import sources
 from ablation.models.layers import without_kernels
+from ablation.training import backend
 
 # Of the processes that tests start: this checkout's code, and no repository of a git hook that runs the tests.
 os.environ["PYTHONPATH"] = str(Path(__file__).parents[1] / "src")
@@ -20,5 +21,6 @@ torch.set_num_threads(1)  # tests run side by side, and threads that wait for a 
 def as_at_the_start(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A stage notes its code, and what prepares a device lets networks train with other kernels: until a test ends."""
     monkeypatch.setattr(sources, "_at_start", {})
+    monkeypatch.setattr(backend, "_compilers", {})
     with without_kernels():
         yield

@@ -11,7 +11,7 @@ from ablation.common.settings import read_yaml
 from ablation.configuration.study import merge
 from ablation.data.augmentation import AUGMENTATIONS, CROP_FLIP
 from ablation.data.splits import Normalization, Split, Statistics, write_split, write_statistics
-from ablation.training import backend, cpu_kernels
+from ablation.training import cpu_kernels
 from ablation.training.params import VariantParams
 from ablation.training.randomness import epoch_plan
 from ablation.training.variant import train_variant
@@ -100,7 +100,6 @@ def no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a process that has not loaded the CPU kernels yet, for the usual compiler."""
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setattr(cpu_kernels, "_library", None)
-    monkeypatch.setattr(backend, "_compilers", {})
 
 
 @pytest.fixture
