@@ -17,6 +17,11 @@ for name in ("GIT_DIR", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_WORK_TREE"):
 torch.set_num_threads(1)  # tests run side by side, and threads that wait for a busy core cost more than they bring
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA GPU")
+
+
 @pytest.fixture(autouse=True)
 def as_at_the_start(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A stage notes its code, and what prepares a device lets networks train with other kernels: until a test ends."""

@@ -85,7 +85,6 @@ def test_learns_ten_images_by_heart(settings: dict[str, Any]) -> None:
 
 
 @pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("settings", EVERY_MODEL, ids=lambda s: "-".join(map(str, s.values())))
 def test_gradients_are_deterministic_on_cuda(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

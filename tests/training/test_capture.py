@@ -59,7 +59,6 @@ def test_warm_up_that_fails_half_way_leaves_no_trace(variant_params, train_split
 
 
 @pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("variant", ["simple_nn_bn", "adam", "dropout", "resnet20", "speedrun"])
 @pytest.mark.parametrize("precision", ["fp32", "tf32"])  # the latter with kernels of our own
 def test_captured_steps_equal_eager_ones(
@@ -85,7 +84,6 @@ def test_captured_steps_equal_eager_ones(
 
 
 @pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("sizes", [{16, 4}, {4}])
 def test_a_step_that_cannot_be_captured_stays_eager_with_a_note(
     sizes, variant_params, train_split, val_split, normalization, capsys
@@ -117,7 +115,6 @@ def test_a_step_that_cannot_be_captured_stays_eager_with_a_note(
 
 
 @pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_a_capture_for_which_there_is_no_memory_ends_the_run(
     variant_params, train_split, val_split, normalization
 ) -> None:

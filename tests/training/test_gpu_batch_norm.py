@@ -24,7 +24,6 @@ CASES = {  # channels, height and width, slope of the activation below zero (Non
     "swish and shortcut": (48, 3, None, True),
     "odd": (3, 7, 0.0, True),
 }
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 GPU = torch.device("cuda:0")
 
 
@@ -101,7 +100,6 @@ def test_an_atypical_corner_costs_no_digits_and_minus_infinity_is_for_relu_zero(
 
 
 @pytest.mark.cuda
-@needs_gpu
 @pytest.mark.parametrize("num_images", [128, 73])
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 5e-6), (torch.bfloat16, 5e-3)], ids=str)
@@ -112,7 +110,6 @@ def test_on_a_gpu_they_are_exact_and_repeat_their_bits(dtype, bound, case, num_i
 
 
 @pytest.mark.cuda
-@needs_gpu
 @pytest.mark.parametrize(
     ("training", "gradients", "compiling", "taken"),
     [(True, True, False, True), (False, True, False, False), (True, False, False, False), (True, True, True, False)],
@@ -132,7 +129,6 @@ def test_a_layer_takes_them_in_training(training, gradients, compiling, taken, v
 
 
 @pytest.mark.cuda
-@needs_gpu
 @pytest.mark.parametrize("variant", ["simple_nn_bn_swish", "simple_nn_bn", "resnet20", "resnet20_dws", "squeezenet"])
 def test_whole_networks_have_the_gradients_of_double_precision(variant, variant_params, monkeypatch) -> None:
     """With cuDNN's convolutions in fp32. Some ReLUs near zero switch by rounding: PyTorch's own are up to 0.02 off."""

@@ -25,7 +25,6 @@ SHAPES = {  # of the networks, and an odd one: channels, height, width, filters,
     "odd": (3, 9, 14, 5, 3, 2, 1),
     "skipping": (17, 11, 8, 70, 2, 3, 1),
 }
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 GPU = torch.device("cuda:0")
 
 
@@ -130,7 +129,6 @@ def test_a_smaller_gpu_has_fewer_blocks_under_way(available, num_bytes, wanted, 
 
 
 @pytest.mark.cuda
-@needs_gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("num_images", "channels_last"), [(128, True), (72, True), (73, False)])
@@ -144,7 +142,6 @@ def test_on_a_gpu_they_are_as_exact_as_tensor_cores_and_repeat_their_bits(
 
 
 @pytest.mark.cuda
-@needs_gpu
 @pytest.mark.parametrize(
     ("tf32", "gradients", "autocast", "taken"),
     [(True, True, False, True), (False, True, True, True), (False, True, False, False), (True, False, False, False)],

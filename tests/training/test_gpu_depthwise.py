@@ -55,7 +55,6 @@ def test_in_the_interpreter_it_is_the_gradient(parts) -> None:
 
 
 @pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 2e-3), (torch.bfloat16, 6e-3)], ids=str)
 def test_on_a_gpu_it_is_exact_and_repeats_its_bits(dtype, bound, shape) -> None:

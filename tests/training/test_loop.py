@@ -17,10 +17,7 @@ from ablation.training.step import gradient_norms
 from tests.training.conftest import STATISTICS, plan_of
 
 CPU = torch.device("cpu")
-CUDA = pytest.param(
-    "cuda",
-    marks=[pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")],
-)
+CUDA = pytest.param("cuda", marks=pytest.mark.cuda)
 
 
 def same(a, b) -> bool:
@@ -130,7 +127,6 @@ def test_a_seeds_result_does_not_depend_on_what_ran_before(
 
 
 @pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("variant", ["simple_nn_bn_swish", "dropout", "adam", "resnet20", "squeezenet", "speedrun"])
 def test_two_runs_on_cuda_have_the_same_bits(
     variant, variant_params, train_split, val_split, normalization, capsys

@@ -153,7 +153,6 @@ def test_a_seed_has_its_stream_and_state_while_it_is_its_turn(monkeypatch) -> No
 
 
 @pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("variant", ["simple_nn_bn_swish", "dropout", "adam", "resnet20", "speedrun"])
 def test_seeds_on_streams_get_the_bits_of_seeds_alone(
     variant, variant_params, train_split, val_split, normalization, capsys
