@@ -18,11 +18,10 @@ LOG10_EDGES = [i / 5 for i in range(-30, 1)]  # of the histogram of weights rela
 
 
 class ActiveUnits(TorchFunctionMode):
-    """While entered, watches which hidden units of `model` have a pre-activation above zero on any image.
+    """While entered, watches which hidden units of `model` pass a gradient on any image; the others are dead.
 
     A unit is a channel of a convolution or a neuron; a network that takes several views of an image has it in each. A
-    ReLU that is above zero on no image passes no gradient: it is dead. The functions in ACTIVATIONS are watched, so the
-    network may be any.
+    ReLU passes none where its pre-activation is not above zero, the other functions in ACTIVATIONS always do.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -38,7 +37,8 @@ class ActiveUnits(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         if func in ACTIVATIONS:
-            active = (args[0] > 0).transpose(0, 1).flatten(1).any(1)
+            passes = args[0] > 0 if func is F.relu else torch.ones_like(args[0], dtype=torch.bool)
+            active = passes.transpose(0, 1).flatten(1).any(1)
             if self._call == len(self._active):
                 self._active.append(active)
             else:
@@ -52,7 +52,7 @@ class ActiveUnits(TorchFunctionMode):
 
     @property
     def dead_share(self) -> float:
-        """Units that were above zero on no image, as a share of all."""
+        """Units that passed a gradient on no image, as a share of all."""
         return 1 - torch.cat(self._active).float().mean().item()
 
 

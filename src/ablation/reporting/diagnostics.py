@@ -33,8 +33,8 @@ MEASURES = [
     Measure("plateau", "plateau, %", 100, ".2f", "validation accuracy, mean over the last quarter of the epochs"),
     Measure("instability", "instability, nats", 1, ".3f", "standard deviation of the batches' losses within an epoch, "
             "mean over the last quarter of the epochs"),
-    Measure("dead_units", "dead units, %", 100, ".2f", "hidden units whose pre-activation is above zero on no "
-            "validation image"),
+    Measure("dead_units", "dead units, %", 100, ".2f", "hidden units that pass no gradient on any validation image: "
+            "ReLUs whose pre-activation is above zero on none"),
     Measure("sparsity", "weights near zero, %", 100, ".2f", "weights below a thousandth of their layer's largest"),
     Measure("batch_norm_mean", "BN mean", 1, ".4f", "mean over channels of the absolute mean of batch norm's output "
             "over a batch"),
