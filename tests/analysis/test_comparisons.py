@@ -37,7 +37,7 @@ EXPECTED = {
 
 def params(**values: Any) -> ComparisonParams:
     common = {"title": "a title", "family": "recipe", "metric": "val_accuracy", "baseline": "baseline"}
-    return ComparisonParams.model_validate(common | {"claim": {"name": "higher"}} | values)
+    return ComparisonParams.model_validate(common | {"claim": {"name": "higher", "settings": {}}} | values)
 
 
 COMPARISONS = {
@@ -50,7 +50,7 @@ COMPARISONS = {
         claim={"name": "number", "value": 0.1028, "tolerance": 0.02, "settings": {"epochs": 30}},
         family="lr",
     ),
-    "unstable": params(variant="unstable", claim={"name": "lower"}, family="lr"),
+    "unstable": params(variant="unstable", claim={"name": "lower", "settings": {}}, family="lr"),
     "single": params(variant="single"),
     "elsewhere": params(variant="another"),
 }
@@ -89,7 +89,7 @@ def test_each_verdict_is_the_known_answer(rows: dict[str, Comparison]) -> None:
 def test_counts_are_decided_as_they_stand_even_with_one_seed() -> None:
     runs = runs_of({"baseline": BASELINE, "single": [0.74]})
     runs["parameters"] = runs["variant"].map({"baseline": 272_474, "single": 50_000})
-    lower, higher = ({"metric": "parameters", "claim": {"name": name}} for name in ("lower", "higher"))
+    lower, higher = ({"metric": "parameters", "claim": {"name": name, "settings": {}}} for name in ("lower", "higher"))
     declared = {
         "fewer": params(variant="single", **lower),
         "more": params(variant="single", **higher),
@@ -113,8 +113,8 @@ def test_a_count_may_be_at_its_bound_and_is_neither_higher_nor_lower_than_itself
     claims: dict[str, dict[str, Any]] = {
         "at most": {"name": "at_most", "value": 0.0, "settings": {}},
         "number": {"name": "number", "value": 5.0, "tolerance": 5.0, "settings": {}},
-        "higher": {"name": "higher"},
-        "lower": {"name": "lower"},
+        "higher": {"name": "higher", "settings": {}},
+        "lower": {"name": "lower", "settings": {}},
     }
     declared = {name: params(variant="single", metric="parameters", claim=claim) for name, claim in claims.items()}
     answers = {row.name: row.answer for row in compare(declared, runs, {}, {}, {}).rows}
@@ -263,12 +263,29 @@ def test_a_reason_is_divergence_only_where_all_of_the_missing_diverged() -> None
     ("changed", "told"),
     [
         ({}, ""),
-        ({"device": "a GPU"}, "a GPU, CPU threads: 1 and cpu, CPU threads: 1"),
-        ({"num_threads": 2}, "cpu, CPU threads: 1 and cpu, CPU threads: 2"),
+        ({"device": "a GPU"}, "a GPU, CPU threads: 1, seeds: 5 and cpu, CPU threads: 1"),
+        ({"num_threads": 2}, "cpu, CPU threads: 1 and cpu, CPU threads: 2, seeds: 5"),
     ],
 )
 def test_speeds_are_compared_where_they_were_measured_alike(changed: dict[str, Any], told: str) -> None:
     runs = runs_of(VAL).assign(images_per_second=lambda runs: 1000 * runs["val_accuracy"], device="cpu", num_threads=1)
     runs.loc[runs["variant"] == "better", list(changed)] = list(changed.values())
     compared = compare({"a": params(variant="better", metric="images_per_second")}, runs, {}, NUM_IMAGES, {})
-    assert compared.not_run == ({"a": f"speeds of different devices ({told}) do not compare"} if told else {})
+    assert compared.not_run == ({"a": f"speeds measured in different ways ({told}) do not compare"} if told else {})
+
+
+@pytest.mark.parametrize(
+    ("device", "num_threads", "told"),
+    [
+        ("cpu", 1, ""),
+        ("cpu", 2, "cpu, CPU threads: 2, seeds: 3 and cpu, CPU threads: 2, seeds: 5"),
+        ("a GPU", 1, "a GPU, CPU threads: 1, seeds: 3 and a GPU, CPU threads: 1, seeds: 5"),
+    ],
+)
+def test_speeds_of_seeds_that_share_a_device_compare_with_those_of_as_many(
+    device: str, num_threads: int, told: str
+) -> None:
+    runs = runs_of({**VAL, "better": VAL["better"][:3]}).assign(device=device, num_threads=num_threads)
+    runs["images_per_second"] = 1000 * runs["val_accuracy"]
+    compared = compare({"a": params(variant="better", metric="images_per_second")}, runs, {}, NUM_IMAGES, {})
+    assert compared.not_run == ({"a": f"speeds measured in different ways ({told}) do not compare"} if told else {})

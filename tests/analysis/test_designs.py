@@ -95,6 +95,17 @@ def test_equal_losses_have_no_spread_to_go_by() -> None:
     assert row.verdict == "supported"
 
 
+def test_differences_that_are_equal_but_for_rounding_are_alike() -> None:
+    """0.79 - 0.755 and 0.815 - 0.78 are not the same number."""
+    runs = runs_of({"baseline": [0.755, 0.780], "better": [0.790, 0.815]})
+    (row,) = compare({"a": params(variant="better")}, runs, {}, {"val": 200}, {}).rows
+    assert row.effect_size is None and row.note == "all seeds alike: their spread is taken as one image"
+    claim = {"name": "at_most", "value": 0.05, "settings": {}}
+    runs["sparsity"] = runs["val_accuracy"].where(runs["variant"] == "baseline", runs["val_accuracy"] - 0.035)
+    (row,) = compare({"a": params(variant="better", metric="sparsity", claim=claim)}, runs, {}, {}, {}).rows
+    assert row.answer == "undecided (no two seeds differ)"
+
+
 def test_a_spread_below_the_least_step_of_the_metric_counts_as_one() -> None:
     runs = runs_of(VAL).assign(epochs_to_converge=7.0)
     claim = {"name": "at_most", "value": 3, "settings": {}}

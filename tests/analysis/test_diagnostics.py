@@ -19,6 +19,8 @@ def test_epochs_to_an_accuracy_are_those_of_its_first_crossing() -> None:
     assert math.isnan(found["epochs_to_70"])
     assert found["epochs_to_converge"] == 4  # 0.95 x 0.62 = 0.589
     assert math.isnan(of_curve(curve([0.1], [math.nan]), diverged=True)["epochs_to_converge"])
+    guessing = of_curve(curve([0.1, 0.1, 0.11], [1.0] * 3), diverged=False)
+    assert math.isnan(guessing["epochs_to_converge"]) and guessing["plateau"] == 0.11
 
 
 def test_the_plateau_is_the_mean_accuracy_of_the_last_quarter_of_the_epochs() -> None:

@@ -59,6 +59,16 @@ def test_gradients_that_are_not_finite_are_nan(layers: Layers) -> None:
     assert second["start"].to_list() == [1, 2, 3] and second["later"].isna().all()
 
 
+def test_a_mean_over_epochs_of_which_one_is_not_finite_is_nan(tmp_path: Path) -> None:
+    params = write_study(tmp_path)
+    path = tmp_path / "runs/l2_0/metrics/seed-1/gradients.json"
+    layers = json.loads(path.read_text())["layers"]
+    epochs = [[1.0] * len(layers)] * 4 + [[None] * len(layers)]
+    path.write_text(json.dumps({"layers": layers, "epochs": epochs}))
+    changed = of(read_layers(params, tmp_path / "runs").gradients, "l2_0", 1)
+    assert changed["start"].eq(1).all() and changed["later"].isna().all()
+
+
 @pytest.mark.parametrize("name", ["evaluation/diagnostics.json", "metrics/seed-1/gradients.json"])
 def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
     params = write_study(tmp_path)

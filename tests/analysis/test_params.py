@@ -1,6 +1,7 @@
 """The comparisons that params.yaml declares, and those that it may not."""
 
 import itertools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import yaml
 
 from ablation.analysis.comparisons import compare
-from ablation.analysis.params import ReportParams
+from ablation.analysis.params import ComparisonParams, ReportParams
 from ablation.common.errors import InvalidInput
 from ablation.common.settings import read_yaml
 from ablation.configuration.study import resolve
@@ -36,7 +37,7 @@ PARAMS = Path(__file__).parents[2] / "params.yaml"
             {"claim": {"name": "number", "value": 70, "tolerance": 0.02, "settings": {"epochs": 30}}},
             "the claim's value 70, tolerance 0.02: val_accuracy is a fraction, so at most 1 (0.6 is 60 %)",
         ),
-        ({"claim": {"name": "equal", "margin": 0}}, "swish.claim.margin: 0 must be greater than 0"),
+        ({"claim": {"name": "equal", "margin": 0, "settings": {}}}, "swish.claim.margin: 0 must be greater than 0"),
         ({"metric": "loss"}, "swish.metric: 'loss' is not a metric; known: val_accuracy, plateau, test_accuracy"),
         ({"familly": "recipe"}, "did you mean family?"),
     ],
@@ -131,7 +132,23 @@ def test_a_variant_with_another_setting_than_a_claim_names_is_not_comparable(tmp
     base = params.variants["simple_nn_bn_swish"]
     variants = params.variants | {"simple_nn_bn_swish": base | {"lr": 0.1, "weight_decay": 0.01}}
     told = params.model_copy(update={"variants": variants}).not_comparable(45_000)
-    assert told == {"lr_1e-2": "lr 0.1, not 0.01", "l2_1e-4": "weight_decay 0.01, not 0.0001"}
+    both = dict.fromkeys(["lr_1e-2", "l2_1e-4"], "lr 0.1, not 0.01; weight_decay 0.01, not 0.0001")
+    l2 = {
+        "l2_too_strong": "weight_decay 0.01 and 0.01, not 0.01 and 0.0001",
+        "l2_too_strong_underfits": "weight_decay 0.01 and 0.01, not 0.01 and 0.0001",
+        "l2_none": "weight_decay 0.0 and 0.01, not 0 and 0.0001",
+        "gap_l2_none": "weight_decay 0.0 and 0.01, not 0 and 0.0001",
+    }
+    assert told == both | l2 | {"lr_5e-3_against_1e-2": "lr 0.005 and 0.1, not 0.005 and 0.01"}
+
+
+@pytest.mark.parametrize(("baseline", "values"), [(None, [0.1, 0.2]), ("simple_nn", [0.1]), ("simple_nn", [1, 2, 3])])
+def test_two_values_of_a_setting_are_the_variants_and_the_baselines(baseline: str | None, values: list[float]) -> None:
+    claim = {"name": "number", "value": 0.1, "tolerance": 0.02, "settings": {"lr": values}}
+    common = {"title": "a title", "family": "a family", "metric": "val_accuracy", "variant": "simple_nn_aug"}
+    message = re.escape(f"the claim's lr: {values} must be one value, or the variant's and the baseline's")
+    with pytest.raises(ValueError, match=message):
+        ComparisonParams.model_validate({**common, "baseline": baseline, "claim": claim})
 
 
 def test_variants_trained_for_other_epochs_than_their_baseline_are_not_comparable(tmp_path: Path) -> None:

@@ -93,9 +93,9 @@ def test_holms_correction_is_over_the_family() -> None:
 
 
 def test_what_a_claim_allows() -> None:
-    assert claim_range(HigherParams(name="higher"), True) == (0, math.inf)
-    assert claim_range(LowerParams(name="lower"), True) == (-math.inf, 0)
-    assert claim_range(EqualParams(name="equal", margin=0.01), True) == (-0.01, 0.01)
+    assert claim_range(HigherParams(name="higher", settings={}), True) == (0, math.inf)
+    assert claim_range(LowerParams(name="lower", settings={}), True) == (-math.inf, 0)
+    assert claim_range(EqualParams(name="equal", margin=0.01, settings={}), True) == (-0.01, 0.01)
     number = NumberParams(name="number", value=0.16, tolerance=0.03, settings={})
     assert claim_range(number, True) == claim_range(number, False) == (-0.03, 0.03)
 

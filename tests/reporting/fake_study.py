@@ -32,8 +32,8 @@ SWEEPS = {
     "l2": {"title": "L2", "setting": "weight_decay", "variants": ["l2_0", "simple_nn", "l2_1e-2"]},
 }
 COMPARISONS = {  # with the answer that the accuracies below give
-    "skip_connections": ("resnet20", "simple_nn", "val_accuracy", {"name": "higher"}, "supported"),
-    "l2_too_strong": ("l2_0", "simple_nn", "val_accuracy", {"name": "lower"}, "contradicted"),
+    "skip_connections": ("resnet20", "simple_nn", "val_accuracy", {"name": "higher", "settings": {}}, "supported"),
+    "l2_too_strong": ("l2_0", "simple_nn", "val_accuracy", {"name": "lower", "settings": {}}, "contradicted"),
     "resnet20": (
         *("resnet20", None, "val_accuracy"),
         {"name": "number", "value": 0.907, "tolerance": 0.01, "settings": {"epochs": 3}},
@@ -57,7 +57,7 @@ COMPARISONS = {  # with the answer that the accuracies below give
         "not comparable",
     ),
     "gap_l2_none": (
-        *("l2_0", "simple_nn", "gap", {"name": "higher"}),
+        *("l2_0", "simple_nn", "gap", {"name": "higher", "settings": {}}),
         "undecided (needs more than 1,000 seeds)",
     ),
     "first_batch_loss": (
@@ -65,7 +65,7 @@ COMPARISONS = {  # with the answer that the accuracies below give
         {"name": "number", "value": 2.2998, "tolerance": 0.01, "settings": {}},
         "undecided (no two seeds differ)",
     ),
-    "swish": ("simple_nn_bn_swish", "simple_nn", "val_accuracy", {"name": "higher"}, "not run"),
+    "swish": ("simple_nn_bn_swish", "simple_nn", "val_accuracy", {"name": "higher", "settings": {}}, "not run"),
 }
 CLASSES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 PREDICTIONS = "seed,split,index,label,prediction,confidence"

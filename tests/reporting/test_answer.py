@@ -34,7 +34,9 @@ def test_one_seed_decides_nothing_and_has_no_interval(one_seed_report: Report) -
 
     assert first.endswith("it recognises 90.00 % of the test images.")
     assert "0 supported, 0 contradicted, 7 undecided" in second
-    assert last == "With one seed no claim can be decided: nobody knows how far another run would differ."
+    assert last == (
+        "With one seed no claim on what is measured can be decided: nobody knows how far another run would differ."
+    )
 
 
 def test_the_best_is_chosen_without_the_test_images(report: Report) -> None:
@@ -96,6 +98,7 @@ def test_the_table_of_statements_has_a_row_for_each(report: Report) -> None:
 
 def test_a_statement_is_supported_only_by_all_of_its_comparisons(report: Report) -> None:
     rows = {row.name: row for row in report.compared.rows}
+    rows["other_data"] = dataclasses.replace(rows["skip_connections"], verdict="not comparable")
 
     def answered(run: dict[str, str], not_run: dict[str, str]) -> str:
         """Statement 8, with the verdict of one of the rows above for each of its comparisons."""
@@ -108,6 +111,7 @@ def test_a_statement_is_supported_only_by_all_of_its_comparisons(report: Report)
     assert answered(counted | {"dws_speed": undecided}, {}) == "undecided"
     assert answered(counted | {"dws_speed": "l2_too_strong"}, {}) == "contradicted"
     assert answered(counted, {"dws_speed": "resnet20_dws is not in the study"}) == "undecided"
+    assert answered({"dws_speed": "other_data"}, {}) == "not comparable"
     assert answered({}, dict.fromkeys([*counted, "dws_speed"], "resnet20_dws is not in the study")) == "not run"
 
 

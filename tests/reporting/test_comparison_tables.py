@@ -106,8 +106,8 @@ def test_claims_in_words(params: ReportParams) -> None:
         changed = params.comparisons["resnet20"].model_dump() | {"metric": metric, "baseline": baseline, "claim": claim}
         return comparison_tables.claim_text(type(params.comparisons["resnet20"]).model_validate(changed))
 
-    assert words("val_accuracy", "simple_nn", name="equal", margin=0.01) == "equal within 1.00 points"
-    assert words("gap", "simple_nn", name="lower") == "lower"
+    assert words("val_accuracy", "simple_nn", name="equal", margin=0.01, settings={}) == "equal within 1.00 points"
+    assert words("gap", "simple_nn", name="lower", settings={}) == "lower"
     assert (
         words("val_accuracy", "simple_nn", name="number", value=0.1632, tolerance=0.03, settings={"epochs": 30})
         == "+16.32 ± 3.00 points"

@@ -14,6 +14,7 @@ from ablation.analysis.differences import (
     BoolArray,
     Difference,
     FloatArray,
+    alike,
     cohen_dz,
     hedges_g,
     one_sample,
@@ -102,7 +103,7 @@ def compare(
     ReportParams.not_comparable.
 
     Left out, with the reason: a comparison of a variant that is not in `runs`, or of which a run has no value (the mean
-    of the others would pass over that run in silence), and of speeds that were measured on different devices.
+    of the others would pass over that run in silence), and of speeds that were not measured alike.
     """
     rows: dict[str, Comparison] = {}
     not_run: dict[str, str] = {}
@@ -136,9 +137,13 @@ def _obstacle(params: ComparisonParams, runs: pd.DataFrame) -> str | None:
             return f"{variant} has no {params.metric} for seed {', '.join(map(str, without['seed']))}{diverged}"
     if params.metric == "images_per_second":
         compared = runs[runs["variant"].isin([params.variant, params.baseline])]
-        machines = compared["device"] + ", CPU threads: " + compared["num_threads"].astype(str)
-        if machines.nunique() > 1:
-            return f"speeds of different devices ({' and '.join(sorted(set(machines)))}) do not compare"
+        circumstances = compared["device"] + ", CPU threads: " + compared["num_threads"].astype(str)
+        # A seed's time is its own on one CPU thread alone, elsewhere a share of what its seeds took together.
+        seeds = compared.groupby("variant")["seed"].transform("size").astype(str)
+        own_time = (compared["device"] == "cpu") & (compared["num_threads"] == 1)
+        circumstances += (", seeds: " + seeds).mask(own_time, "")
+        if circumstances.nunique() > 1:
+            return f"speeds measured in different ways ({' and '.join(sorted(set(circumstances)))}) do not compare"
     return None
 
 
@@ -206,19 +211,18 @@ def _estimate(
         first, second = samples = [np.asarray(series, dtype=np.float64) for series in pairs_first]
         if min(len(first), len(second)) > 1:
             difference, effect_size = two_samples(first, second, len(pairs), resolution), hedges_g(first, second)
-    if difference is not None and difference.standard_error == 0:
-        difference = None
+    if resolution == 0 and all(map(alike, samples)):
+        difference = None  # no spread, and no least one
     return design, samples, difference, effect_size
 
 
 def _notes(
     samples: list[FloatArray], difference: Difference | None, diverged: "pd.Series[bool]", step_name: str
 ) -> list[str]:
-    alike = all(np.ptp(sample) == 0 for sample in samples)
     notes = [f"{diverged.sum()} of {len(diverged)} runs diverged"] if diverged.any() else []
     if min(map(len, samples)) == 1:
         notes.append("one seed: the spread over seeds is unknown")
-    elif alike:
+    elif all(map(alike, samples)):
         spread = "unknown" if difference is None else f"taken as {step_name}"
         notes.append(f"all seeds alike: their spread is {spread}")
     return notes

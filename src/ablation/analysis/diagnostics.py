@@ -8,6 +8,7 @@ import pandas as pd
 
 LEVELS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of validation accuracy
 CONVERGED = 0.95  # of a run's own best validation accuracy
+LEARNED = 0.2  # validation accuracy that a run has to reach to converge: twice that of a guess
 LATE = 0.25  # the last part of the epochs
 
 
@@ -15,15 +16,16 @@ def of_curve(curve: pd.DataFrame, diverged: bool) -> dict[str, float]:
     """`curve`: val_accuracy and batch_loss_sd by epoch. Epochs count from 1; NaN where the accuracy was never reached.
 
     plateau: the accuracy's mean over the last quarter of the epochs. epochs_to_converge: until 95 % of the run's own
-    best. Both are NaN for a run that diverged. instability: the standard deviation of the batches' losses within an
-    epoch, mean over the last quarter of the epochs.
+    best, if that is above twice a guess. Both are NaN for a run that diverged. instability: the standard deviation of
+    the batches' losses within an epoch, mean over the last quarter of the epochs.
     """
     accuracy = curve["val_accuracy"]
     late = curve.iloc[-math.ceil(LATE * len(curve)) :]
+    learned = not diverged and accuracy.max() > LEARNED
     return {
         "plateau": math.nan if diverged else float(late["val_accuracy"].mean()),
         "instability": float(late["batch_loss_sd"].mean(skipna=False)) if len(late) else math.nan,
-        "epochs_to_converge": math.nan if diverged else _first(accuracy >= CONVERGED * accuracy.max()),
+        "epochs_to_converge": _first(accuracy >= CONVERGED * accuracy.max()) if learned else math.nan,
         **{f"epochs_to_{100 * level:.0f}": _first(accuracy >= level) for level in LEVELS},
     }
 

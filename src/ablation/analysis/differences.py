@@ -93,23 +93,27 @@ def _correlation(first: FloatArray, second: FloatArray) -> FloatArray:
 
 
 def mean_interval(values: FloatArray, resolution: float) -> tuple[float, float] | None:
-    """The 95 % confidence interval of a mean over seeds, as of `one_sample`; None with one seed or without spread."""
-    if len(values) < 2 or (resolution == 0 and np.ptp(values) == 0):
+    """The 95 % confidence interval of a mean over seeds, as of `one_sample`; None with one seed."""
+    if len(values) < 2:
         return None
     low, high = one_sample(values, resolution).interval()
     return float(low), float(high)
 
 
+def alike(values: FloatArray) -> bool:
+    """Whether `values` [seeds] are equal but for rounding, as where equal accuracies are subtracted."""
+    return bool(np.ptp(values) <= 1e-12 * np.max(np.abs(values), initial=1.0))
+
+
 def cohen_dz(differences: FloatArray) -> float | None:
     """Mean over standard deviation of the per-seed differences [seeds]; None where all are equal."""
-    spread = float(np.std(differences, ddof=1))
-    return float(np.mean(differences)) / spread if spread > 0 else None
+    return None if alike(differences) else float(np.mean(differences) / np.std(differences, ddof=1))
 
 
 def hedges_g(variant: FloatArray, baseline: FloatArray) -> float | None:
     """Difference of means over pooled standard deviation, corrected for few seeds; None where the spread is zero."""
     groups = (variant, baseline)
-    if all(np.ptp(values) == 0 for values in groups):
+    if all(map(alike, groups)):
         return None
     (mean1, sd1, n1), (mean2, sd2, n2) = ((np.mean(v), np.std(v, ddof=1), len(v)) for v in groups)
     return float(effectsize_smd(mean1, sd1, n1, mean2, sd2, n2)[0])

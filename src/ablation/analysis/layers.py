@@ -53,7 +53,7 @@ def _shares(histogram: dict[str, list[float]] | None) -> list[dict[str, float]]:
 def _norms(recorded: dict[str, Any]) -> list[dict[str, Any]]:
     """The gradient at the start of epoch 1 is that at initialisation."""
     norms = pd.DataFrame(recorded["epochs"], columns=recorded["layers"], dtype=float)
-    later = norms.iloc[second_half_start(len(norms)) :].mean()
+    later = norms.iloc[second_half_start(len(norms)) :].mean(skipna=False)
     return [
         {"depth": depth, "layer": layer, "start": norms[layer].iloc[0], "later": later[layer]}
         for depth, layer in enumerate(recorded["layers"], start=1)

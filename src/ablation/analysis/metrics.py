@@ -41,8 +41,10 @@ METRICS = {
     "batch_norm_mean_normalized": Metric("mean before batch norm's affine part", digits=4),
     "dead_units": _share("dead units", step=1 / 228, step_name="one unit of SimpleNN"),
     "sparsity": _share("weights near zero"),
-    "gradient_imbalance_start": Metric("imbalance of first and last layer's gradient at the start", "powers of ten"),
-    "gradient_imbalance": Metric("imbalance of first and last layer's gradient", "powers of ten"),
+    "gradient_imbalance_start": Metric(
+        "imbalance of first and last convolution's gradient at the start", "powers of ten"
+    ),
+    "gradient_imbalance": Metric("imbalance of first and last convolution's gradient", "powers of ten"),
     "parameters": Metric("parameters", "thousand", 1e-3, digits=1, is_count=True),
     "multiply_adds": Metric("multiply-adds", "million", 1e-6, is_count=True),
     "activation_bytes": Metric("activations kept for an image", "KiB", 1 / 1024, digits=1, is_count=True),

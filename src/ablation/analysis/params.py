@@ -1,5 +1,6 @@
 """Settings of the section `aggregate`."""
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -9,8 +10,8 @@ from ablation.common.settings import Settings, nearest
 
 Name = Annotated[str, Field(pattern="^[A-Za-z0-9_][A-Za-z0-9_-]*$")]  # of files, and in DVC's params paths: no dot
 Title = Annotated[str, Field(min_length=1)]
-ClaimSettings = dict[str, Any]  # name in `train` -> the value for which it is claimed, of the variant and its baseline
-ROUNDING = {"device", "num_threads", "checkpoint_every_epochs"}  # settings that change a result by rounding at most
+# Settings that change a result by rounding at most
+ROUNDING = {"device", "num_threads", "deterministic", "compile", "checkpoint_every_epochs"}
 
 
 class SweepParams(Settings):
@@ -21,34 +22,38 @@ class SweepParams(Settings):
     variants: Annotated[list[str], Field(min_length=1)]
 
 
-class HigherParams(Settings):
+class _Claim(Settings):
+    """settings: name in `train` -> the value for which it is claimed; a list has the variant's and the baseline's."""
+
+    settings: dict[str, Any]
+
+
+class HigherParams(_Claim):
     name: Literal["higher"]
 
 
-class LowerParams(Settings):
+class LowerParams(_Claim):
     name: Literal["lower"]
 
 
-class EqualParams(Settings):
+class EqualParams(_Claim):
     name: Literal["equal"]
     margin: Annotated[float, Field(gt=0)]  # differences up to here count as none
 
 
-class AtMostParams(Settings):
+class AtMostParams(_Claim):
     """Not above `value`: the difference from the baseline, or the variant itself where there is none."""
 
     name: Literal["at_most"]
     value: float
-    settings: ClaimSettings
 
 
-class NumberParams(Settings):
+class NumberParams(_Claim):
     """A figure reported: of the difference from the baseline, or of the variant itself where there is none."""
 
     name: Literal["number"]
     value: float
     tolerance: Annotated[float, Field(gt=0)]
-    settings: ClaimSettings
 
 
 ClaimParams = Annotated[
@@ -82,6 +87,11 @@ class ComparisonParams(Settings):
         if METRICS[self.metric].is_share and any(abs(value) > 1 for value in figures.values()):
             told = ", ".join(f"{key} {value:g}" for key, value in figures.items())
             raise ValueError(f"the claim's {told}: {self.metric} is a fraction, so at most 1 (0.6 is 60 %)")
+        for setting, values in self.claim.settings.items():
+            if isinstance(values, list) and (self.baseline is None or len(values) != 2):
+                raise ValueError(
+                    f"the claim's {setting}: {values} must be one value, or the variant's and the baseline's"
+                )
         if self.baseline == self.variant:
             raise ValueError(f"'{self.variant}' is compared with itself; variant and baseline must differ")
         return self
@@ -113,7 +123,7 @@ class ReportParams(AggregateParams):
         """Name -> what differs, of the comparisons that these runs cannot answer.
 
         A number that was reported for other data; what is claimed for other settings; a variant and a baseline trained
-        for different epochs, unless they differ in nothing else.
+        for different epochs, unless they differ in nothing else but ROUNDING.
         """
         reasons = {}
         for name, comparison in self.comparisons.items():
@@ -124,16 +134,21 @@ class ReportParams(AggregateParams):
                 differs.append(f"{self.label}, not {self.reported.label}")
             if isinstance(claim, NumberParams) and num_train_images != self.reported.train_size:
                 differs.append(f"{num_train_images:,} training images, not {self.reported.train_size:,}")
-            wanted = claim.settings if isinstance(claim, NumberParams | AtMostParams) else {}
-            for setting, value in wanted.items():
+            for setting, value in claim.settings.items():
                 values = [settings[setting] for settings in compared]
-                if any(used != value for used in values):
-                    differs.append(f"{setting} {' and '.join(map(str, dict.fromkeys(values)))}, not {value}")
+                wanted = value if isinstance(value, list) else [value] * len(values)
+                if len(values) == len(wanted) and values != wanted:
+                    of_both = values if isinstance(value, list) else dict.fromkeys(map(str, values))
+                    differs.append(f"{setting} {_told(of_both)}, not {_told(dict.fromkeys(map(str, wanted)))}")
             epochs = [settings["epochs"] for settings in compared]
             others = [{k: v for k, v in settings.items() if k not in {"epochs", *ROUNDING}} for settings in compared]
-            same_length = METRICS[comparison.metric].is_count or "epochs" in wanted or len(set(epochs)) < 2
+            same_length = METRICS[comparison.metric].is_count or "epochs" in claim.settings or len(set(epochs)) < 2
             if not same_length and others[0] != others[1]:
                 differs.append(f"{epochs[0]} epochs against {epochs[1]}")
             if differs:
                 reasons[name] = "; ".join(differs)
         return reasons
+
+
+def _told(values: Iterable[Any]) -> str:
+    return " and ".join(map(str, values))

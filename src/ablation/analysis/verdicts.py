@@ -6,28 +6,28 @@ with the same seeds, which share data order and augmentation; by the test of Der
 samples where they share at least four; by Welch's where they share fewer; and of the values themselves where a figure
 has no baseline.
 
-A claim is supported when the difference lies inside its range and contradicted when it lies outside, each only if
-its distance from the nearest bound of the range is significant: two-sided t-test, p < 0.05 after Holm's correction over
-the comparisons of the family. So at most one family in twenty holds a false verdict, provided that the number of seeds
-was chosen before the results were seen: to add seeds until a verdict falls makes false ones more frequent.
+A claim is supported when the difference lies inside its range and contradicted when it lies outside, each only if its
+distance from the nearest bound of the range is significant: two-sided t-test, p < 0.05 after Holm's correction over the
+comparisons of the family. So at most one family in twenty holds a false verdict, provided that the number of seeds was
+chosen before the results were seen: to add seeds until a verdict falls makes false ones more frequent.
 
 Everything else is undecided, with the number of seeds, the same for both variants, that would decide it with 80 % power
 or more if the difference and its spread are what was measured, at p < 0.05 / number of the family's undecided
 comparisons. What was measured is uncertain itself, and so is that number: a first guess at the size of the next study.
 
-A number is a figure reported for certain data; it and an upper bound may be claimed for certain settings. Where these
-runs have others, the difference is shown, and the verdict is not comparable; likewise where variant and baseline were
-trained for different epochs, unless they differ in nothing else.
+A number is a figure reported for certain data, and a claim may be made for certain settings. Where these runs have
+others, the difference is shown, and the verdict is not comparable; likewise where variant and baseline were trained for
+different epochs, unless they differ in nothing else that changes a result beyond rounding.
 
-With one seed every claim is undecided: it speaks of a way to train, and one run does not tell how far the next would
-differ. The comparison over test images beside it is then evidence on these two networks only.
+With one seed every claim on what is measured is undecided: it speaks of a way to train, and one run does not tell how
+far the next would differ. The comparison over test images beside it is then evidence on these two networks only.
 
 Parameters, multiply-adds and bytes of activations are counted, not measured: they are the same for every seed, and
 their claims are decided as they stand.
 
 Every run counts, diverged or at chance level as well. A run that diverged has the accuracy of its best epoch before, or
-of the network as it was when it diverged in its first epoch. Where a run that diverged has no value, as of the spread
-of its late losses, the comparison is listed as not run.
+of the network as it was when it diverged in its first epoch. Where a run has no value, as of the spread of its late
+losses when it diverged, or of the epochs to an accuracy that it never reached, the comparison is listed as not run.
 
 A spread smaller than the metric's smallest possible step (one image, one epoch, one unit) is replaced by that step,
 even where all seeds agree. Failures too rare to occur in any of these seeds are not covered by the interval.

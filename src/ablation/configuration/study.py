@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from ablation.analysis.params import AggregateParams, AtMostParams, Name, NumberParams, ReportParams
+from ablation.analysis.params import AggregateParams, Name, ReportParams
 from ablation.common.errors import InvalidInput
 from ablation.common.files import write_yaml
 from ablation.common.settings import Settings, nearest, read_yaml
@@ -57,11 +57,10 @@ def resolve(source: str) -> tuple[StudyParams, dict[str, VariantParams]]:
     for key, comparison in params.aggregate.comparisons.items():
         named[f"aggregate.comparisons.{key}.variant"] = [comparison.variant]
         named[f"aggregate.comparisons.{key}.baseline"] = [] if comparison.baseline is None else [comparison.baseline]
-        if isinstance(comparison.claim, AtMostParams | NumberParams):
-            for name in comparison.claim.settings:
-                if name not in TrainParams.model_fields:
-                    words = f"'{name}' is not a setting of train; {nearest(name, TrainParams.model_fields)}"
-                    raise InvalidInput(f"{source}: aggregate.comparisons.{key}.claim.settings: {words}")
+        for name in comparison.claim.settings:
+            if name not in TrainParams.model_fields:
+                words = f"'{name}' is not a setting of train; {nearest(name, TrainParams.model_fields)}"
+                raise InvalidInput(f"{source}: aggregate.comparisons.{key}.claim.settings: {words}")
     for path, names in {"study": params.study, **named}.items():
         _check_unique(source, path, names)
         for name in names:

@@ -4,15 +4,15 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from ablation.analysis.comparisons import Comparison, Comparisons
-from ablation.analysis.params import ComparisonParams, ReportParams
+from ablation.analysis.comparisons import Comparisons
+from ablation.analysis.params import ReportParams
 from ablation.reporting import statements
 from ablation.reporting.comparison_tables import (
+    cells,
     claim_text,
     claim_texts,
     effect_rows,
     effect_text,
-    seeds_text,
     title_text,
 )
 from ablation.reporting.style import TESTED, VERDICTS, max_seeds, seeds_per_variant
@@ -48,7 +48,9 @@ def sentences(
         ]
         said.append(f"Contradicted: {'; '.join(claims)}.")
     if max_seeds(runs) == 1:
-        said.append("With one seed no claim can be decided: nobody knows how far another run would differ.")
+        said.append(
+            "With one seed no claim on what is measured can be decided: nobody knows how far another run would differ."
+        )
     return said
 
 
@@ -68,9 +70,9 @@ def comment(params: ReportParams, runs: pd.DataFrame, compared: Comparisons, num
         ),
     ]
     if compared.rows:
-        verdicts = [
-            _verdict(row, params.comparisons) for row in sorted(compared.rows, key=lambda row: order.index(row.verdict))
-        ]
+        columns = ("answer", "comparison", "claim", "effect [95 %]", "n")
+        by_verdict = sorted(compared.rows, key=lambda row: order.index(row.verdict))
+        verdicts = [{key: cells(row, params.comparisons)[key] for key in columns} for row in by_verdict]
         answers = [
             {
                 "": str(found.number),
@@ -83,16 +85,6 @@ def comment(params: ReportParams, runs: pd.DataFrame, compared: Comparisons, num
         parts.append(_folded("The study's twelve statements", answers))
         parts.append(_folded(f"{len(verdicts)} claims", verdicts))
     return "\n".join(parts) + "Charts and the rule: `results/report.html`.\n"
-
-
-def _verdict(row: Comparison, comparisons: Mapping[str, ComparisonParams]) -> dict[str, str]:
-    return {
-        "answer": row.answer,
-        "comparison": title_text(row),
-        "claim": claim_text(comparisons[row.name]),
-        "effect [95 %]": effect_text(row),
-        "n": seeds_text(row),
-    }
 
 
 def _folded(summary: str, rows: list[dict[str, str]]) -> str:

@@ -172,19 +172,21 @@ def text(compared: Comparisons, comparisons: Mapping[str, ComparisonParams]) -> 
     return "\n".join(lines)
 
 
+def cells(row: Comparison, comparisons: Mapping[str, ComparisonParams]) -> dict[str, str]:
+    """One row of the table of all comparisons, by heading."""
+    return {
+        "comparison": title_text(row),
+        "claim": claim_text(comparisons[row.name]),
+        "effect [95 %]": effect_text(row),
+        "p (Holm)": p_text(row.p_holm),
+        "n": seeds_text(row),
+        "answer": row.answer,
+        "notes": row.note,
+    }
+
+
 def _table(compared: Comparisons, comparisons: Mapping[str, ComparisonParams], layout: str) -> str:
-    rows = [
-        {
-            "comparison": title_text(row),
-            "claim": claim_text(comparisons[row.name]),
-            "effect [95 %]": effect_text(row),
-            "p (Holm)": p_text(row.p_holm),
-            "n": seeds_text(row),
-            "answer": row.answer,
-            "notes": row.note,
-        }
-        for row in compared.rows
-    ]
+    rows = [cells(row, comparisons) for row in compared.rows]
     if layout == "simple":
-        rows = [{key: cells[key] for key in ("comparison", "claim", "effect [95 %]", "n", "answer")} for cells in rows]
+        rows = [{key: row[key] for key in ("comparison", "claim", "effect [95 %]", "n", "answer")} for row in rows]
     return text_table(rows, layout, right=["effect [95 %]", "p (Holm)", "n"])

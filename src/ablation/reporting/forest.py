@@ -28,7 +28,7 @@ def groups(rows: Sequence[Comparison]) -> dict[str, list[Comparison]]:
     parts = {
         "forest": [row for row in shares if row.claim != "number" and row.baseline is not None],
         "forest_figures": [row for row in shares if row.claim == "number"],
-        "forest_loss": [row for row in rows if row.metric == "first_batch_loss"],
+        "forest_loss": [row for row in rows if row.claim == "number" and row.metric == "first_batch_loss"],
     }
     return {name: part for name, part in parts.items() if part}
 

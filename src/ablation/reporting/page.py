@@ -76,7 +76,10 @@ def page(report: Report) -> str:
         ablation=page_tables.ablation_rows(runs, report.num_images),
         published=page_tables.PUBLISHED,
         comparisons=[page_tables.comparison_row(row, report.params) for row in compared.rows],
-        not_run=[(report.params.comparisons[name].title, reason) for name, reason in compared.not_run.items()],
+        not_run=[
+            (comparison_tables.title_text(report.params.comparisons[name]), reason)
+            for name, reason in compared.not_run.items()
+        ],
         legend=comparison_tables.LEGEND.strip(),
         rule=verdicts.RULE.split("\n\n"),
         statement_rule=statements.RULE,

@@ -9,7 +9,7 @@ from ablation.reporting.comparison_tables import effect_text, seeds_text, title_
 
 RULE = (
     "A statement is supported where every comparison that tests it is, contradicted where one of them is, undecided "
-    "otherwise, and not run where none of them was."
+    "otherwise, and not comparable or not run where all of them are."
 )
 NOT_DECLARED = "it is not in aggregate.comparisons of params.yaml"
 
@@ -27,7 +27,7 @@ class Finding(NamedTuple):
 
     number: int  # as in the study, from 1
     statement: str
-    answer: str  # supported, contradicted, undecided, not run
+    answer: str  # a verdict, or not run
     tested: str
     evidence: list[str]
 
@@ -37,8 +37,9 @@ STATEMENTS = [
         "Batch norm's output has mean approximately zero, not exactly.",
         ("batch_norm_mean_normalized", "batch_norm_mean"),
         "the absolute mean of each channel's output over a batch, averaged over the channels of SimpleNN + BN: before "
-        "the affine part zero but for rounding (at most 0.001), after it approximately zero (at most 0.1, where the "
-        "values before it have a standard deviation of 1)",
+        "the affine part zero but for rounding (at most 0.001), after it approximately zero (at most 0.1, a bound of "
+        "this project, where the values before it have a standard deviation of 1); that it is not exactly zero is not "
+        "tested",
     ),
     Statement(
         "A framework's built-in optimisers (Adam) need no hand-written backward pass.",
@@ -56,12 +57,13 @@ STATEMENTS = [
         "Without BN and dropout a CNN does not necessarily converge slowly.",
         ("convergence_without_bn", "convergence_without_bn_60"),
         "epochs to 95 % of its own best validation accuracy, and to an accuracy of 60 %: at most 3 more without BN "
-        "than with it, neither with dropout",
+        "than with it, neither with dropout; not run where a seed never gets there",
     ),
     Statement(
         "Dropout and L2 together can underfit; used together, one must be weakened.",
         ("dropout_l2", "dropout_l2_underfits"),
-        "dropout with L2 0.01 against dropout with L2 0.0001, the weakened one, on validation and training images",
+        "dropout with L2 0.01 against dropout with L2 0.0001, the weakened one, on validation and training images; "
+        "whether L2 0.01 would underfit alone, and weaker dropout instead, are not tested",
     ),
     Statement(
         "L1 gives sparser weights than L2.",
@@ -71,8 +73,9 @@ STATEMENTS = [
     Statement(
         "Leaky ReLU avoids dead neurons but can make training less stable.",
         ("leaky_relu_dead_units", "leaky_relu_instability"),
-        "the share of hidden units that are above zero on no validation image (a ReLU there is dead, a leaky one still "
-        "passes 1 % of the gradient), and the spread of the batches' losses in the last quarter of the epochs",
+        "the share of hidden units that pass no gradient on any validation image, those of a ReLU that is above zero "
+        "on none (a leaky ReLU always passes 1 %, so this asks whether a plain one has dead units), and the spread of "
+        "the batches' losses in the last quarter of the epochs",
     ),
     Statement(
         "Depthwise-separable convolution cuts parameters and computation, and speeds up a ResNet.",
@@ -127,6 +130,8 @@ def _answer(names: tuple[str, ...], rows: dict[str, Comparison]) -> str:
         return "not run"
     if "contradicted" in verdicts:
         return "contradicted"
+    if verdicts == {"not comparable"}:
+        return "not comparable"
     return "supported" if verdicts == {"supported"} and all(name in rows for name in names) else "undecided"
 
 
