@@ -1,14 +1,12 @@
 """Stage configure called in a folder of its own, as DVC calls it in the project's root."""
 
-import runpy
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.configuration.changes import PROJECT
+from tests.stages import run_stage
 
 
 @pytest.fixture
@@ -19,16 +17,15 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def configure(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str | None]:
+def configure(workspace: Path) -> Callable[..., str | None]:
     """Runs stages/configure.py on a params.yaml; gives its error line, or None where it ends well."""
 
     def call(params: object, *arguments: str) -> str | None:
         if not isinstance(params, bytes):
             params = yaml.dump(params, Dumper=yaml.CSafeDumper, sort_keys=False).encode()
         (workspace / "params.yaml").write_bytes(params)
-        monkeypatch.setattr(sys, "argv", ["stages/configure.py", *arguments])
         try:
-            runpy.run_path(str(PROJECT / "stages" / "configure.py"), run_name="__main__")
+            run_stage("configure", *arguments)
         except SystemExit as end:
             assert isinstance(end.code, str), "exits with a line of text, that is with status 1"
             assert not (workspace / "configs").exists(), "nothing is written before all is checked"

@@ -1,7 +1,5 @@
 """Stage scripts called in a folder of their own, as DVC calls them in the project's root."""
 
-import runpy
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +8,7 @@ import pytest
 import yaml
 
 from ablation.data import archive
-
-STAGES = Path(__file__).parents[2] / "stages"
+from tests.stages import run_stage
 
 
 @pytest.fixture
@@ -24,14 +21,13 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def stage(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str | None]:
+def stage(workspace: Path) -> Callable[..., str | None]:
     """Runs stages/<name>.py in the workspace; gives its error line, or None where it ends well."""
 
     def call(name: str, settings: dict[str, Any], *arguments: str) -> str | None:
         (workspace / "configs" / f"{name}.yaml").write_text(yaml.safe_dump(settings))
-        monkeypatch.setattr(sys, "argv", [f"stages/{name}.py", *arguments])
         try:
-            runpy.run_path(str(STAGES / f"{name}.py"), run_name="__main__")
+            run_stage(name, *arguments)
         except SystemExit as end:
             assert isinstance(end.code, str), "exits with a line of text, that is with status 1"
             assert "\n" not in end.code

@@ -2,9 +2,7 @@ import base64
 import io
 import json
 import math
-import runpy
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +19,8 @@ from ablation.evaluation.predictions import predict
 from ablation.models.build import build_model
 from ablation.models.params import SimpleNNParams
 from ablation.models.weights import load_weights, save_weights
+from tests.stages import run_stage
 
-SCRIPT = str(Path(__file__).parents[2] / "stages" / "evaluate.py")
 PARAMS = SimpleNNParams(name="simple_nn", batch_norm=False, activation="relu", dropout=0.0)
 CLASSES = [f"class {k}" for k in range(10)]
 NUM_IMAGES = {"train": 50, "val": 20, "test": 35}
@@ -53,16 +51,11 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32 = flags
 
 
-@pytest.fixture
-def evaluate(project: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    def call(*arguments: str) -> None:
-        monkeypatch.setattr(sys, "argv", [SCRIPT, *arguments])
-        runpy.run_path(SCRIPT, run_name="__main__")
-
-    return call
+def evaluate(*arguments: str) -> None:
+    run_stage("evaluate", *arguments)
 
 
-def test_diagnostics_are_of_each_seed_and_null_where_it_diverged(project: Path, evaluate: Callable[..., None]) -> None:
+def test_diagnostics_are_of_each_seed_and_null_where_it_diverged(project: Path) -> None:
     evaluate("small")
     seeds = json.loads((project / "runs/small/evaluation/diagnostics.json").read_text())["seeds"]
     assert [of["seed"] for of in seeds] == [0, 2, 10]
@@ -72,9 +65,7 @@ def test_diagnostics_are_of_each_seed_and_null_where_it_diverged(project: Path, 
         assert 0 < of["sparsity"] < 0.01 and 0 <= of["dead_units"] < 0.5 and of["batch_norm"] is None
 
 
-def test_outputs_agree_with_each_other(
-    project: Path, evaluate: Callable[..., None], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_outputs_agree_with_each_other(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     evaluate("small")
     folder = project / "runs/small/evaluation"
     assert sorted(path.name for path in folder.iterdir()) == sorted(OUTPUTS)
@@ -109,9 +100,7 @@ def test_outputs_agree_with_each_other(
     assert counts.trace() == round(sum(of["test"]["accuracy"] for of in metrics) * NUM_IMAGES["test"])
 
 
-def test_train_accuracy_is_that_of_the_weights_on_the_training_images(
-    project: Path, evaluate: Callable[..., None]
-) -> None:
+def test_train_accuracy_is_that_of_the_weights_on_the_training_images(project: Path) -> None:
     evaluate("small")
     train = read_split(project / "data/splits/train.safetensors")
     inputs = (train.images.double() / 255 - 0.5) / 0.25  # of the statistics above
@@ -121,9 +110,7 @@ def test_train_accuracy_is_that_of_the_weights_on_the_training_images(
         assert of["train"]["accuracy"] == pytest.approx(right)
 
 
-def test_the_mistakes_are_the_most_confident_predictions_that_are_wrong(
-    project: Path, evaluate: Callable[..., None]
-) -> None:
+def test_the_mistakes_are_the_most_confident_predictions_that_are_wrong(project: Path) -> None:
     evaluate("small")
     predictions = pd.read_csv(project / "runs/small/evaluation/predictions.csv")
     wrong = predictions[(predictions["split"] == "test") & (predictions["label"] != predictions["prediction"])]
@@ -135,7 +122,7 @@ def test_the_mistakes_are_the_most_confident_predictions_that_are_wrong(
     assert {entry["seed"] for entry in mistakes} <= {0, 2}
 
 
-def test_a_diverged_seed_is_a_result(project: Path, evaluate: Callable[..., None]) -> None:
+def test_a_diverged_seed_is_a_result(project: Path) -> None:
     evaluate("small")
     *_, diverged = json.loads((project / "runs/small/evaluation/metrics.json").read_text())["seeds"]
     assert diverged["val"]["loss"] is None and diverged["test"]["loss"] is None
@@ -146,7 +133,7 @@ def test_a_diverged_seed_is_a_result(project: Path, evaluate: Callable[..., None
     assert predictions[predictions["seed"] != 10]["confidence"].between(0.1, 1).all()
 
 
-def test_two_runs_give_the_same_bytes(project: Path, evaluate: Callable[..., None]) -> None:
+def test_two_runs_give_the_same_bytes(project: Path) -> None:
     contents = []
     for num_threads in (1, 2):  # of the process before the stage chooses
         torch.set_num_threads(num_threads)
@@ -155,7 +142,7 @@ def test_two_runs_give_the_same_bytes(project: Path, evaluate: Callable[..., Non
     assert contents[0] == contents[1]
 
 
-def test_only_the_variants_own_folder_is_written(project: Path, evaluate: Callable[..., None]) -> None:
+def test_only_the_variants_own_folder_is_written(project: Path) -> None:
     before = {path for path in project.rglob("*") if path.is_file()}
     evaluate("small")
     added = {path for path in project.rglob("*") if path.is_file()} - before
@@ -170,7 +157,7 @@ def test_only_the_variants_own_folder_is_written(project: Path, evaluate: Callab
         (["large"], "error: runs/large/weights: no weights (seed-<number>.safetensors); the stage train writes them"),
     ],
 )
-def test_arguments(evaluate: Callable[..., None], arguments: list[str], message: str) -> None:
+def test_arguments(arguments: list[str], message: str) -> None:
     with pytest.raises(SystemExit) as stop:
         evaluate(*arguments)
     assert stop.value.code == message
@@ -186,9 +173,7 @@ def test_arguments(evaluate: Callable[..., None], arguments: list[str], message:
         ("runs/small/weights/seed-2.safetensors", "short", "runs/small/weights/seed-2.safetensors: not a whole"),
     ],
 )
-def test_broken_inputs_end_in_one_line(
-    project: Path, evaluate: Callable[..., None], path: str, content: str, message: str
-) -> None:
+def test_broken_inputs_end_in_one_line(project: Path, path: str, content: str, message: str) -> None:
     (project / path).write_text(content)
     with pytest.raises(SystemExit) as stop:
         evaluate("small")
@@ -196,7 +181,7 @@ def test_broken_inputs_end_in_one_line(
     assert not (project / "runs/small/evaluation").exists()
 
 
-def test_dead_units_are_those_on_the_val_images(project: Path, evaluate) -> None:
+def test_dead_units_are_those_on_the_val_images(project: Path) -> None:
     """And not on test images, by which nothing may be chosen."""
     path = project / "runs/small/weights/seed-0.safetensors"
     shares = {}
@@ -212,7 +197,7 @@ def test_dead_units_are_those_on_the_val_images(project: Path, evaluate) -> None
     assert seeds[0]["dead_units"] == pytest.approx(shares["val"])
 
 
-def test_the_pictures_of_the_mistakes_are_the_test_images(project: Path, evaluate) -> None:
+def test_the_pictures_of_the_mistakes_are_the_test_images(project: Path) -> None:
     evaluate("small")
     pictures = {name: read_split(project / f"data/splits/{name}.safetensors").images for name in ("train", "test")}
     for entry in json.loads((project / "runs/small/evaluation/mistakes.json").read_text()):
@@ -222,7 +207,7 @@ def test_the_pictures_of_the_mistakes_are_the_test_images(project: Path, evaluat
         assert np.abs(pixels - image).mean() < np.abs(pixels - other).mean() / 4
 
 
-def test_the_stage_is_deterministic_whatever_ran_before(project: Path, evaluate) -> None:
+def test_the_stage_is_deterministic_whatever_ran_before(project: Path) -> None:
     torch.set_num_threads(1)
     torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32 = False, True
     evaluate("small")
@@ -231,7 +216,9 @@ def test_the_stage_is_deterministic_whatever_ran_before(project: Path, evaluate)
 
 
 @pytest.mark.parametrize("function", ["load_weights", "predict", "diagnose"])
-def test_a_full_gpu_is_one_line_with_what_to_lower(function: str, evaluate, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_gpu_is_one_line_with_what_to_lower(
+    function: str, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fill(*_: object) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 90 GiB\nand advice")
 

@@ -1,7 +1,6 @@
 """The README's results: written from the tables, and the committed ones still say what the tables say."""
 
 import hashlib
-import runpy
 import shutil
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from ablation.analysis.params import ReportParams
 from ablation.publishing import readme
 from tests.reporting.conftest import read_report
 from tests.reporting.fake_study import COMPARISONS, write_study
+from tests.stages import run_stage
 
 ROOT = Path(__file__).parents[2]
 TEXT = "# Project\n\nbefore\n\n<!-- results -->\nold\n<!-- end of results -->\n\nafter\n"
@@ -28,8 +28,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("GIT_CEILING_DIRECTORIES", str(folder.parent))
-        patch.setattr(sys, "argv", ["stages/aggregate.py"])
-        runpy.run_path(str(ROOT / "stages/aggregate.py"), run_name="__main__")
+        run_stage("aggregate")
     return folder
 
 

@@ -1,9 +1,7 @@
 """Stage aggregate, as DVC calls it in the project's root."""
 
 import json
-import runpy
 import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +12,7 @@ from PIL import Image
 from ablation.analysis.runs import read_study
 from ablation.reporting import style
 from tests.reporting.fake_study import COMPARISONS, VARIANTS, write_run, write_study
+from tests.stages import run_stage
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,7 +20,6 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["stages/aggregate.py"])
     return tmp_path
 
 
@@ -31,15 +29,11 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(style, "write_png", lambda chart, path: None)
 
 
-def aggregate() -> None:
-    runpy.run_path(str(ROOT / "stages/aggregate.py"), run_name="__main__")
-
-
 def test_every_output_of_the_stage_is_written(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     params = write_study(workspace)
     write_run(workspace / "runs/removed", 0, [0.99, 0.99, 0.99], 0.99)
 
-    aggregate()
+    run_stage("aggregate")
 
     stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["aggregate"]
     for path in stage["outs"] + stage["metrics"]:
@@ -78,7 +72,7 @@ def test_where_the_runs_come_from_is_on_the_page_and_beside_it(
 ) -> None:
     write_study(workspace)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(workspace.parent))
-    aggregate()
+    run_stage("aggregate")
     assert json.loads(Path("results/provenance.json").read_text()) == {}
     assert ">commit</th>" not in Path("results/report.html").read_text()
 
@@ -87,7 +81,7 @@ def test_where_the_runs_come_from_is_on_the_page_and_beside_it(
     for arguments in (["init", "--quiet"], ["add", "params.yaml"], ["commit", "--quiet", "--message", "settings"]):
         subprocess.run(["git", *identity, *arguments], check=True)
     Path("params.yaml").write_text("lr: 0.1\n")
-    aggregate()
+    run_stage("aggregate")
     origin = json.loads(Path("results/provenance.json").read_text())
     assert origin["changed"] == [{"name": "lr", "default": 0.01, "value": 0.1}]
     html = Path("results/report.html").read_text()
@@ -104,7 +98,7 @@ def test_a_sweep_with_one_value_is_skipped_with_a_note(
     del settings["variants"]["l2_0"]
     path.write_text(yaml.safe_dump(settings, sort_keys=False))
 
-    aggregate()
+    run_stage("aggregate")
 
     lines = capsys.readouterr().out.splitlines()
     assert "note: no figure of the sweep l2: fewer than two of its values are in the study" in lines
@@ -124,7 +118,7 @@ def test_a_missing_file_ends_the_stage_with_one_line(workspace: Path, name: str)
     (workspace / "runs/resnet20" / name).unlink()
 
     with pytest.raises(SystemExit) as caught:
-        aggregate()
+        run_stage("aggregate")
 
     assert str(caught.value.code) == (
         f"error: runs/resnet20/{name}: no such file, though the study names this variant and seed; dvc repro makes it"
