@@ -1,0 +1,38 @@
+"""The kernels of a GPU through Triton's compiler for one, which the interpreter passes over."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("variant", "num_convolutions", "num_depthwise", "num_batch_norms"),
+    [("simple_nn_bn_swish", 2, 0, 2), ("resnet20_dws", 21, 18, 39)],
+)
+def test_every_kernel_of_a_step_compiles_for_an_h100(
+    variant, num_convolutions, num_depthwise, num_batch_norms, tmp_path
+) -> None:
+    pytest.importorskip("triton")
+    command = [sys.executable, "-m", "tests.training.gpu_compilation", str(PROJECT / "params.yaml"), variant]
+    environment = os.environ | {
+        "TRITON_CACHE_DIR": str(tmp_path),
+        "PYTHONPATH": f"{PROJECT / 'src'}{os.pathsep}{PROJECT}",
+    }
+    ended = subprocess.run(command, cwd=PROJECT, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    found = json.loads(ended.stdout)
+    num_steps = 2  # on a whole batch and on a smaller one
+    batch_norm = dict.fromkeys(["input_sums", "normalize", "gradient_sums", "gradients"], num_batch_norms)
+    expected = {
+        "convolve": 2 * num_convolutions - 1,  # of the images no gradient is asked
+        "weight_gradient": num_convolutions,
+        "_weight_gradient": num_depthwise,
+        "sum_parts": num_convolutions + num_depthwise,
+        **batch_norm,
+    }
+    assert found == {name: num_steps * number for name, number in expected.items() if number}
