@@ -1,4 +1,7 @@
-"""Compiles every kernel that a step of a variant starts on a GPU, on a machine without one, and prints how many."""
+"""Compiles every kernel that a step of a variant starts on a GPU, on a machine without one, and prints how many.
+
+Usage: python -m tests.training.gpu_compilation params.yaml VARIANT tf32|bf16
+"""
 
 import collections
 import json
@@ -15,7 +18,7 @@ from ablation.configuration.study import resolve
 from ablation.models import layers
 from ablation.models.build import build_model
 
-PARAMS, VARIANT = sys.argv[1:]
+PARAMS, VARIANT, PRECISION = sys.argv[1:]
 SHARED_MEMORY = 227 * 1024  # bytes, of a program, of compute capability 9.0
 
 
@@ -56,6 +59,10 @@ layers.train_with(
     gpu=layers.GpuKernels(gpu_convolution.conv2d, gpu_depthwise.depthwise_conv2d, gpu_batch_norm.batch_norm)
 )
 torch.backends.cudnn.allow_tf32 = True
+if PRECISION == "bf16":  # autocast needs a GPU
+    layers._autocast = lambda tensor: tensor.to(torch.bfloat16)
+    linear = F.linear
+    F.linear = lambda input, weight, bias: linear(input.float(), weight, bias)
 with torch.device("meta"):
     model = build_model(resolve(PARAMS)[1][VARIANT].model).train()
     for num_images in (128, 72):  # the last batch of an epoch of 45,000 images

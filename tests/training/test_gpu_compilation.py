@@ -12,14 +12,18 @@ PROJECT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
-    ("variant", "num_convolutions", "num_depthwise", "num_batch_norms"),
-    [("simple_nn_bn_swish", 2, 0, 2), ("resnet20_dws", 21, 18, 39)],
+    ("variant", "precision", "num_convolutions", "num_depthwise", "num_batch_norms"),
+    [
+        ("simple_nn_bn_swish", "tf32", 2, 0, 2),
+        ("resnet20", "tf32", 21, 0, 21),
+        ("resnet20_dws", "bf16", 21, 18, 39),
+    ],
 )
 def test_every_kernel_of_a_step_compiles_for_an_h100(
-    variant, num_convolutions, num_depthwise, num_batch_norms, tmp_path
+    variant, precision, num_convolutions, num_depthwise, num_batch_norms, tmp_path
 ) -> None:
     pytest.importorskip("triton")
-    command = [sys.executable, "-m", "tests.training.gpu_compilation", str(PROJECT / "params.yaml"), variant]
+    command = [sys.executable, "-m", "tests.training.gpu_compilation", str(PROJECT / "params.yaml"), variant, precision]
     environment = os.environ | {
         "TRITON_CACHE_DIR": str(tmp_path),
         "PYTHONPATH": f"{PROJECT / 'src'}{os.pathsep}{PROJECT}",
