@@ -31,7 +31,7 @@ PARAMS = Path(__file__).parents[2] / "params.yaml"
         ),
         (
             {"claim": {"name": "number", "value": 0.7, "tolerance": 0.02, "settings": {"epoch": 30}}},
-            "swish.claim.settings: 'epoch' is not a setting of train; did you mean epochs? known: model, augmentation",
+            "swish.claim.settings.epoch: unknown key, set to 30; did you mean epochs? known: model, augmentation",
         ),
         (
             {"claim": {"name": "number", "value": 70, "tolerance": 0.02, "settings": {"epochs": 30}}},

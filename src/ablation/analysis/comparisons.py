@@ -103,7 +103,8 @@ def compare(
     ReportParams.not_comparable.
 
     Left out, with the reason: a comparison of a variant that is not in `runs`, or of which a run has no value (the mean
-    of the others would pass over that run in silence), and of speeds that were not measured alike.
+    of the others would pass over that run in silence), and of speeds on other devices, with other numbers of threads
+    or of seeds that share a device.
     """
     rows: dict[str, Comparison] = {}
     not_run: dict[str, str] = {}
@@ -138,7 +139,7 @@ def _obstacle(params: ComparisonParams, runs: pd.DataFrame) -> str | None:
     if params.metric == "images_per_second":
         compared = runs[runs["variant"].isin([params.variant, params.baseline])]
         circumstances = compared["device"] + ", CPU threads: " + compared["num_threads"].astype(str)
-        # A seed's time is its own on one CPU thread alone, elsewhere a share of what its seeds took together.
+        # A seed's time is its own on one CPU thread alone. Elsewhere it depends on how many train beside it.
         seeds = compared.groupby("variant")["seed"].transform("size").astype(str)
         own_time = (compared["device"] == "cpu") & (compared["num_threads"] == 1)
         circumstances += (", seeds: " + seeds).mask(own_time, "")

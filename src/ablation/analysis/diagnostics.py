@@ -8,7 +8,7 @@ import pandas as pd
 
 LEVELS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of validation accuracy
 CONVERGED = 0.95  # of a run's own best validation accuracy
-LEARNED = 0.2  # validation accuracy that a run has to reach to converge: twice that of a guess
+LEARNED = 0.2  # validation accuracy that a run has to exceed to converge: twice that of a guess
 LATE = 0.25  # the last part of the epochs
 
 

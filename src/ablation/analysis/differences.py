@@ -93,7 +93,10 @@ def _correlation(first: FloatArray, second: FloatArray) -> FloatArray:
 
 
 def mean_interval(values: FloatArray, resolution: float) -> tuple[float, float] | None:
-    """The 95 % confidence interval of a mean over seeds, as of `one_sample`; None with one seed."""
+    """The 95 % confidence interval of a mean over seeds, as of `one_sample`; None with one seed.
+
+    resolution: above 0.
+    """
     if len(values) < 2:
         return None
     low, high = one_sample(values, resolution).interval()

@@ -123,7 +123,8 @@ class ReportParams(AggregateParams):
         """Name -> what differs, of the comparisons that these runs cannot answer.
 
         A number that was reported for other data; what is claimed for other settings; a variant and a baseline trained
-        for different epochs, unless they differ in nothing else but ROUNDING.
+        for different epochs, unless they differ in nothing else but ROUNDING, or the epochs are claimed, or what is
+        compared is counted.
         """
         reasons = {}
         for name, comparison in self.comparisons.items():

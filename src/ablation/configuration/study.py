@@ -57,10 +57,10 @@ def resolve(source: str) -> tuple[StudyParams, dict[str, VariantParams]]:
     for key, comparison in params.aggregate.comparisons.items():
         named[f"aggregate.comparisons.{key}.variant"] = [comparison.variant]
         named[f"aggregate.comparisons.{key}.baseline"] = [] if comparison.baseline is None else [comparison.baseline]
-        for name in comparison.claim.settings:
-            if name not in TrainParams.model_fields:
-                words = f"'{name}' is not a setting of train; {nearest(name, TrainParams.model_fields)}"
-                raise InvalidInput(f"{source}: aggregate.comparisons.{key}.claim.settings: {words}")
+        for name, value in comparison.claim.settings.items():
+            for one in value if isinstance(value, list) else [value]:
+                settings = merge(values["train"], {name: one})
+                TrainParams.parse(settings, source, under=f"aggregate.comparisons.{key}.claim.settings")
     for path, names in {"study": params.study, **named}.items():
         _check_unique(source, path, names)
         for name in names:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import altair as alt
 import pandas as pd
 
-from ablation.analysis.diagnostics import CONVERGED, LEVELS
+from ablation.analysis.diagnostics import CONVERGED, LEARNED, LEVELS
 from ablation.analysis.layers import Layers
 from ablation.reporting.explorers import of_chosen
 from ablation.reporting.style import WHOLE, finish
@@ -47,7 +47,7 @@ MEASURES = [
     Measure("activation_bytes", "activations, KiB", 1 / 1024, ",.1f", "what the forward pass of one image keeps for "
             "the backward pass, in float32"),
     Measure("epochs_to_converge", "epochs to converge", 1, ".1f", f"the first at {100 * CONVERGED:.0f} % of the run's "
-            "own best validation accuracy"),
+            f"own best validation accuracy, of runs that exceed {100 * LEARNED:.0f} %"),
     *(
         Measure(f"epochs_to_{100 * level:.0f}", f"epochs to {100 * level:.0f} %", 1, ".1f", "", "never")
         for level in LEVELS
