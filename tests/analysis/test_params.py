@@ -34,6 +34,10 @@ PARAMS = Path(__file__).parents[2] / "params.yaml"
             "swish.claim.settings.epoch: unknown key, set to 30; did you mean epochs? known: model, augmentation",
         ),
         (
+            {"claim": {"name": "higher", "settings": {"lr": [0.1, "fast"]}}},
+            "swish.claim.settings.lr: 'fast' must be a number",
+        ),
+        (
             {"claim": {"name": "number", "value": 70, "tolerance": 0.02, "settings": {"epochs": 30}}},
             "the claim's value 70, tolerance 0.02: val_accuracy is a fraction, so at most 1 (0.6 is 60 %)",
         ),

@@ -37,8 +37,10 @@ class ActiveUnits(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         if func in ACTIVATIONS:
-            passes = args[0] > 0 if func is F.relu else torch.ones_like(args[0], dtype=torch.bool)
-            active = passes.transpose(0, 1).flatten(1).any(1)
+            if func is F.relu:
+                active = (args[0] > 0).transpose(0, 1).flatten(1).any(1)
+            else:
+                active = torch.ones(args[0].shape[1], dtype=torch.bool, device=args[0].device)
             if self._call == len(self._active):
                 self._active.append(active)
             else:

@@ -72,7 +72,9 @@ def comment(params: ReportParams, runs: pd.DataFrame, compared: Comparisons, num
     if compared.rows:
         columns = ("answer", "comparison", "claim", "effect [95 %]", "n")
         by_verdict = sorted(compared.rows, key=lambda row: order.index(row.verdict))
-        verdicts = [{key: cells(row, params.comparisons)[key] for key in columns} for row in by_verdict]
+        verdicts = [
+            {key: row[key] for key in columns} for row in (cells(row, params.comparisons) for row in by_verdict)
+        ]
         answers = [
             {
                 "": str(found.number),

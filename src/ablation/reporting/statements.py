@@ -130,8 +130,8 @@ def _answer(names: tuple[str, ...], rows: dict[str, Comparison]) -> str:
         return "not run"
     if "contradicted" in verdicts:
         return "contradicted"
-    alike = len(verdicts) == 1 and all(name in rows for name in names)
-    return verdicts.pop() if alike else "undecided"
+    agree = len(verdicts) == 1 and all(name in rows for name in names)
+    return verdicts.pop() if agree else "undecided"
 
 
 def _evidence(names: tuple[str, ...], rows: dict[str, Comparison], not_run: dict[str, str]) -> list[str]:
