@@ -98,6 +98,15 @@ def test_a_stage_whose_script_changed_while_it_ran_fails(tmp_path):
     assert (result.returncode, result.stdout, result.stderr) == (1, "", line)
 
 
+def test_a_training_tells_that_its_checkpoints_are_kept(tmp_path):
+    script = tmp_path / "stage.py"
+    script.write_text(
+        "from ablation.common.errors import run\nrun(lambda: open(__file__, 'a').write('# edited'), resumable=True)\n"
+    )
+    result = subprocess.run([sys.executable, script.name], cwd=tmp_path, capture_output=True, text=True)
+    assert result.stderr.endswith("run it again; its checkpoints serve the code as it was\n")
+
+
 def test_a_module_that_changed_before_the_stage_had_imported_it_fails(tmp_path):
     package = tmp_path / "ablation"
     shutil.copytree(PROJECT / "src/ablation/common", package / "common")

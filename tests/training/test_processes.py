@@ -51,15 +51,17 @@ def test_a_seed_that_fails_ends_the_others_with_its_own_line(tmp_path: Path, cap
 
 
 @linux
-def test_a_killed_seed_is_named() -> None:
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [(signal.SIGKILL, "SIGKILL, possibly for lack of memory"), (signal.SIGTERM, "SIGTERM")],
+)
+def test_a_killed_seed_is_named(number: signal.Signals, told: str) -> None:
     def train(seed: int) -> None:
         if seed == 7:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), number)
         time.sleep(30)
 
-    with pytest.raises(
-        InvalidInput, match=r"^the process of seed 7 was killed by SIGKILL, possibly for lack of memory$"
-    ):
+    with pytest.raises(InvalidInput, match=f"^the process of seed 7 was killed by {told}$"):
         run_in_processes(train, [0, 7], 2)
     assert not multiprocessing.active_children()
 

@@ -29,17 +29,18 @@ def run(stage: Callable[..., None], *arguments: str, resumable: bool = False) ->
             raise InvalidInput(f"usage: python {script} {' '.join(arguments)}")
         remember()
         stage(*given)
-        check_code()  # DVC would record the new code
+        check_code(resumable)  # DVC would record the new code
 
     in_one_line(checked, resumable)
 
 
-def check_code() -> None:
+def check_code(resumable: bool = False) -> None:
     """Raise InvalidInput where code that this stage has loaded was changed on disk since its start."""
     if path := changed():
+        kept = "; its checkpoints serve the code as it was" if resumable else ""
         raise InvalidInput(
             f"{os.path.relpath(path)}: changed while this stage ran, so no version of the code has these results; "
-            "run it again"
+            f"run it again{kept}"
         )
 
 

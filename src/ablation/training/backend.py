@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import torch
 
+from ablation.common.errors import InvalidInput
 from ablation.models import layers
 from ablation.models.build import build_model
 from ablation.models.device import choose_device, out_of_memory
@@ -15,7 +16,8 @@ from ablation.training import checkpoint
 from ablation.training.params import TrainParams
 from ablation.training.step import autocast
 
-MAY_PASS = ("No space left on device", "Disk quota exceeded", "Cannot allocate memory")  # of the operating system
+MAY_PASS = ("No space left on device", "Disk quota exceeded", "Cannot allocate memory", "Killed")  # of a compiler
+MAX_IMAGES = 50_000  # of a batch: CIFAR-10 has no more for training
 _compilers: dict[str, str] = {}  # of the kernels that networks train with -> their versions
 
 
@@ -47,8 +49,8 @@ def use_kernels(params: TrainParams, device: torch.device) -> None:
     """Let the network of `params` train with this project's kernels: SimpleNN on a CPU, all on a GPU that has tf32.
 
     With PyTorch's, and a note, where they fail: without GCC on a CPU; without Triton, the C compiler that it asks for
-    or support of this GPU. Raises what may be gone at the next try, no room on a disk or in memory: other kernels would
-    train anew what was trained so far, to other bits.
+    or support of this GPU. Raises what may be gone at the next try, no room on a disk (InvalidInput) or in memory:
+    other kernels would train anew what was trained so far, to other bits.
     """
     global _compilers
     _compilers = {}
@@ -70,16 +72,20 @@ def use_kernels(params: TrainParams, device: torch.device) -> None:
             _compilers = {"triton": gpu_convolution.VERSION}
     except Exception as error:
         layers.train_with()
-        if out_of_memory(error) or any(words in str(error) for words in MAY_PASS):
+        if out_of_memory(error):
             raise
         reason = (str(error) or repr(error)).splitlines()[0]
+        if any(words in str(error) for words in MAY_PASS):
+            raise InvalidInput(f"could not compile the kernels of this project: {reason}") from None
         print(f"note: layers by PyTorch's kernels, training is up to 2.5 times as slow ({reason})", file=sys.stderr)
 
 
 def try_out(params: TrainParams, device: torch.device) -> None:
     """Take a batch through the network, forward and backward: whatever kernels it has for that are compiled and run."""
     model = build_model(params.model).train().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    images = torch.zeros(params.batch_size, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
+    images = torch.zeros(min(params.batch_size, MAX_IMAGES), 3, 32, 32, device=device).contiguous(
+        memory_format=torch.channels_last
+    )
     with autocast(params, device):
         logits = model(images)
     logits.sum().backward()

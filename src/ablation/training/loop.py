@@ -38,7 +38,7 @@ class Epoch:
     val_loss: float
     val_accuracy: float
     lr: float  # of the first step
-    seconds: float  # of training, by the seed's clock
+    seconds: float  # of training, by the seed's clock; of seeds that share a GPU also a part of the others' validation
     images_per_second: float
     gradient_norms: list[float]  # of the first batch before its step, in the order of step.weight_layers
 
