@@ -9,10 +9,10 @@ import torch
 
 from ablation.common.files import write_text
 from ablation.common.settings import read_yaml
-from ablation.data.splits import Statistics, write_split, write_statistics
+from ablation.data.splits import Statistics, read_split, write_split, write_statistics
 from benchmarks.harness import PROJECT, machine, table
 from benchmarks.sections import GROUPS, Report
-from benchmarks.speed import Setting
+from benchmarks.speed import ALL_IMAGES, Setting
 
 DOCUMENT = PROJECT / "docs" / "performance.md"
 BEGIN, END = "<!-- measured by make bench on {} -->", "<!-- end of what make bench measured on {} -->"
@@ -23,7 +23,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
         splits, label = arguments.splits, arguments.label
-        if splits is None and (PROJECT / "data/splits/train.safetensors").is_file():
+        if splits is None and num_training_images(PROJECT / "data/splits") >= ALL_IMAGES:
             splits, label = PROJECT / "data/splits", read_yaml(PROJECT / "configs/aggregate.yaml")["label"]
         elif splits is None:
             splits, label = folder / "splits", "random pixels and labels, no images at hand"
@@ -51,13 +51,21 @@ def parse() -> argparse.Namespace:
     arguments = parser.parse_args()
     if (arguments.splits is None) != (arguments.label is None):
         parser.error("--splits and --label go together")
+    if arguments.splits is not None and (found := num_training_images(arguments.splits)) < ALL_IMAGES:
+        parser.error(f"--splits {arguments.splits}: {found:,} training images; {ALL_IMAGES:,} are needed")
     return arguments
+
+
+def num_training_images(splits: Path) -> int:
+    """How many the folder `splits` holds; 0 where it has no train.safetensors."""
+    path = splits / "train.safetensors"
+    return len(read_split(path).labels) if path.is_file() else 0
 
 
 def write_random(folder: Path) -> None:
     """Splits of random pixels in place of images: 45,000 for training, 5,000 for validation."""
     generator = torch.Generator().manual_seed(0)
-    counts = {"train": 45_000, "val": 5_000, "test": 0}
+    counts = {"train": ALL_IMAGES, "val": 5_000, "test": 0}
     for name in ("train", "val"):
         images = torch.randint(256, (counts[name], 3, 32, 32), dtype=torch.uint8, generator=generator)
         write_split(folder / f"{name}.safetensors", images, torch.randint(10, (counts[name],), generator=generator))

@@ -1,10 +1,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 
+from ablation.data.splits import write_split
 from benchmarks import harness, pipeline, sections
 from benchmarks.harness import Contender
-from benchmarks.run import BEGIN, END, replace_measured
+from benchmarks.run import BEGIN, END, parse, replace_measured
 from benchmarks.sections import Target
 
 RESULTS = {"ours": [900.0, 1100.0, 1000.0], "slow": [90.0, 100.0, 125.0], "slower": [10.0, 20.0, 15.0], "absent": []}
@@ -34,6 +36,15 @@ def test_a_target_is_met_at_its_bound() -> None:
     assert Target("speed", 6.0, 6, True, "×").row == ["speed", "≥ 6×", "6.00×", "met"]
     assert Target("speed", 5.99, 6, True, "×").row == ["speed", "≥ 6×", "5.99×", "missed"]
     assert Target("cost", 5.01, 5, False, " s").row == ["cost", "≤ 5 s", "5.01 s", "missed"]
+
+
+def test_too_few_images_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """Speeds are of so many images: fewer would pass for more."""
+    write_split(tmp_path / "train.safetensors", torch.zeros(9, 3, 32, 32, dtype=torch.uint8), torch.zeros(9))
+    monkeypatch.setattr("sys.argv", ["run", "--splits", str(tmp_path), "--label", "few"])
+    with pytest.raises(SystemExit):
+        parse()
+    assert f"error: --splits {tmp_path}: 9 training images; 45,000 are needed\n" in capsys.readouterr().err
 
 
 def test_profile_names_the_largest_operations_of_either_network(monkeypatch: pytest.MonkeyPatch) -> None:
