@@ -146,6 +146,37 @@ def test_a_variant_with_another_setting_than_a_claim_names_is_not_comparable(tmp
     assert told == both | l2 | {"lr_5e-3_against_1e-2": "lr 0.005 and 0.1, not 0.005 and 0.01"}
 
 
+def test_of_a_mapping_a_claim_names_what_counts(tmp_path: Path) -> None:
+    params = report(tmp_path)
+
+    def told(variant: str, **settings: dict[str, Any]) -> dict[str, str]:
+        changed = {key: params.variants[variant][key] | value for key, value in settings.items()}
+        variants = params.variants | {variant: params.variants[variant] | changed}
+        return params.model_copy(update={"variants": variants}).not_comparable(45_000)
+
+    without = told("simple_nn", optimizer={"momentum": 0.0})  # not that of the first batch, before a step
+    assert without == {"plateau": "optimizer.momentum 0.0, not 0.9"}
+    batch_norm = told("simple_nn_lr_1e-1", model={"batch_norm": True})
+    both = "model.batch_norm true and true, not true and false"
+    assert batch_norm == dict.fromkeys(["batch_norm_lr_1e-1", "batch_norm_lr_1e-1_gain"], both)
+    assert told("l2_0", model={"dropout": 0.5}) == {"l2_0": "model.dropout 0.5, not 0.0"}
+    assert told("resnet20", schedule={"milestones": [0.6, 0.8]}) == {
+        "resnet20": "schedule.milestones [0.6, 0.8], not [0.5, 0.75]"
+    }
+
+
+def test_the_settings_of_the_numbers_reported_are_checked(tmp_path: Path) -> None:
+    values = read_yaml(PARAMS)
+    values["aggregate"]["reported"]["settings"] |= {"optimizer": {"momentun": 0.9}, "lr": [0.1, 0.01]}
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    with pytest.raises(InvalidInput) as error:
+        resolve(str(path))
+    lines = str(error.value).splitlines()
+    assert "aggregate.reported.settings.optimizer.momentun: unknown key, set to 0.9; did you mean momentum?" in lines[0]
+    assert "aggregate.reported.settings.lr: [0.1, 0.01] must be a number" in lines[1]
+
+
 @pytest.mark.parametrize(("baseline", "values"), [(None, [0.1, 0.2]), ("simple_nn", [0.1]), ("simple_nn", [1, 2, 3])])
 def test_two_values_of_a_setting_are_the_variants_and_the_baselines(baseline: str | None, values: list[float]) -> None:
     claim = {"name": "number", "value": 0.1, "tolerance": 0.02, "settings": {"lr": values}}
@@ -165,7 +196,7 @@ def test_variants_trained_for_other_epochs_than_their_baseline_are_not_comparabl
 def test_the_epochs_themselves_may_be_compared(tmp_path: Path) -> None:
     params = report(tmp_path)
     longer = params.variants["simple_nn"] | {"epochs": 60, "device": "cpu"}
-    comparison = params.comparisons["augmentation"].model_copy(update={"variant": "longer", "baseline": "simple_nn"})
+    comparison = params.comparisons["dws_speed"].model_copy(update={"variant": "longer", "baseline": "simple_nn"})
     changed = {"variants": params.variants | {"longer": longer}, "comparisons": {"longer": comparison}}
     assert params.model_copy(update=changed).not_comparable(45_000) == {}
 

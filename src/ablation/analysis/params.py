@@ -1,6 +1,5 @@
 """Settings of the section `aggregate`."""
 
-from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -23,7 +22,10 @@ class SweepParams(Settings):
 
 
 class _Claim(Settings):
-    """settings: name in `train` -> the value for which it is claimed; a list has the variant's and the baseline's."""
+    """settings: name in `train` -> the value for which it is claimed; a list has the variant's and the baseline's.
+
+    Of a mapping, the keys that are named; None stands for any value.
+    """
 
     settings: dict[str, Any]
 
@@ -98,10 +100,11 @@ class ComparisonParams(Settings):
 
 
 class ReportedParams(Settings):
-    """The data for which the numbers claimed were reported: on others they can be neither right nor wrong."""
+    """For what the numbers claimed were reported: for other data or settings they can be neither right nor wrong."""
 
     label: Title
     train_size: Annotated[int, Field(ge=1)]  # images
+    settings: dict[str, Any]  # as a claim's, of every number whose claim does not name the same ones
 
 
 class AggregateParams(Settings):
@@ -122,28 +125,28 @@ class ReportParams(AggregateParams):
     def not_comparable(self, num_train_images: int) -> dict[str, str]:
         """Name -> what differs, of the comparisons that these runs cannot answer.
 
-        A number that was reported for other data; what is claimed for other settings; a variant and a baseline trained
-        for different epochs, unless they differ in nothing else but ROUNDING, or the epochs are claimed, or what is
-        compared is counted.
+        A number that was reported for other data or settings; what is claimed for other settings; a variant and a
+        baseline trained for different epochs, unless they differ in nothing else but ROUNDING, or the epochs are
+        claimed, or what is compared is counted.
         """
         reasons = {}
         for name, comparison in self.comparisons.items():
             claim = comparison.claim
             compared = [self.variants[v] for v in (comparison.variant, comparison.baseline) if v in self.variants]
-            differs = []
-            if isinstance(claim, NumberParams) and self.label != self.reported.label:
-                differs.append(f"{self.label}, not {self.reported.label}")
-            if isinstance(claim, NumberParams) and num_train_images != self.reported.train_size:
-                differs.append(f"{num_train_images:,} training images, not {self.reported.train_size:,}")
-            for setting, value in claim.settings.items():
-                values = [settings[setting] for settings in compared]
-                wanted = value if isinstance(value, list) else [value] * len(values)
-                if len(values) == len(wanted) and values != wanted:
-                    of_both = values if isinstance(value, list) else dict.fromkeys(map(str, values))
-                    differs.append(f"{setting} {_told(of_both)}, not {_told(dict.fromkeys(map(str, wanted)))}")
+            differs, claimed_for = [], claim.settings
+            if isinstance(claim, NumberParams):
+                claimed_for = self.reported.settings | claimed_for
+                if self.label != self.reported.label:
+                    differs.append(f"{self.label}, not {self.reported.label}")
+                if num_train_images != self.reported.train_size:
+                    differs.append(f"{num_train_images:,} training images, not {self.reported.train_size:,}")
+            for setting, value in claimed_for.items():
+                wanted = value if isinstance(value, list) else [value] * len(compared)
+                if len(compared) == len(wanted):
+                    differs += _differing(setting, [settings[setting] for settings in compared], wanted)
             epochs = [settings["epochs"] for settings in compared]
             others = [{k: v for k, v in settings.items() if k not in {"epochs", *ROUNDING}} for settings in compared]
-            same_length = METRICS[comparison.metric].is_count or "epochs" in claim.settings or len(set(epochs)) < 2
+            same_length = METRICS[comparison.metric].is_count or "epochs" in claimed_for or len(set(epochs)) < 2
             if not same_length and others[0] != others[1]:
                 differs.append(f"{epochs[0]} epochs against {epochs[1]}")
             if differs:
@@ -151,5 +154,23 @@ class ReportParams(AggregateParams):
         return reasons
 
 
-def _told(values: Iterable[Any]) -> str:
-    return " and ".join(map(str, values))
+def _differing(setting: str, values: list[Any], wanted: list[Any]) -> list[str]:
+    """What of a setting of the variant, and of the baseline, is not as wanted; None stands for any, and for none."""
+    if any(isinstance(value, dict) for value in wanted):
+        keys = dict.fromkeys(key for value in wanted for key in value or {})
+        return [
+            told
+            for key in keys
+            for told in _differing(
+                f"{setting}.{key}", [value.get(key) for value in values], [(value or {}).get(key) for value in wanted]
+            )
+        ]
+    if all(value == want or None in (value, want) for value, want in zip(values, wanted, strict=True)):
+        return []
+    same = all(want == wanted[0] for want in wanted)
+    found, asked = (list(dict.fromkeys(map(_told, each))) if same else map(_told, each) for each in (values, wanted))
+    return [f"{setting} {' and '.join(found)}, not {' and '.join(asked)}"]
+
+
+def _told(value: Any) -> str:
+    return "any" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -15,9 +15,12 @@ Everything else is undecided, with the number of seeds, the same for both varian
 or more if the difference and its spread are what was measured, at p < 0.05 / number of the family's undecided
 comparisons. What was measured is uncertain itself, and so is that number: a first guess at the size of the next study.
 
-A number is a figure reported for certain data, and a claim may be made for certain settings. Where these runs have
-others, the difference is shown, and the verdict is not comparable; likewise where variant and baseline were trained for
-different epochs, unless they differ in nothing else that changes a result beyond rounding.
+Of speeds that holds with a reservation: the seeds of a variant train in one go, so that their spread does not tell how
+fast the machine would be at another time.
+
+A number is a figure reported for certain data and settings, and another claim may be made for certain settings. Where
+these runs have others, the difference is shown, and the verdict is not comparable; likewise where variant and baseline
+were trained for different epochs, unless they differ in nothing else that changes a result beyond rounding.
 
 With one seed every claim on what is measured is undecided: it speaks of a way to train, and one run does not tell how
 far the next would differ. The comparison over test images beside it is then evidence on these two networks only.

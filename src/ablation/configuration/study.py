@@ -54,6 +54,8 @@ def resolve(source: str) -> tuple[StudyParams, dict[str, VariantParams]]:
         resolved[name] = VariantParams.parse(settings, source, under=f"variants.{name}")
         _check_unique(source, f"variants.{name}.seeds", resolved[name].seeds)
     named = {f"aggregate.sweeps.{key}.variants": sweep.variants for key, sweep in params.aggregate.sweeps.items()}
+    reported = merge(values["train"], params.aggregate.reported.settings)
+    TrainParams.parse(reported, source, under="aggregate.reported.settings")
     for key, comparison in params.aggregate.comparisons.items():
         named[f"aggregate.comparisons.{key}.variant"] = [comparison.variant]
         named[f"aggregate.comparisons.{key}.baseline"] = [] if comparison.baseline is None else [comparison.baseline]
