@@ -33,23 +33,32 @@ def test_instability_is_of_the_last_quarter_of_the_epochs() -> None:
     assert of_curve(curve([0.5] * 8, [9, 9, 9, 9, 9, 9, 0.2, 0.4]), diverged=False)["instability"] == pytest.approx(0.3)
     assert of_curve(curve([0.5] * 3, [9, 9, 0.2]), diverged=False)["instability"] == pytest.approx(0.2)
     assert math.isnan(of_curve(curve([0.5] * 3, [9, 9, math.nan]), diverged=False)["instability"])
+    assert math.isnan(of_curve(curve([0.5] * 3, [9, 9, 0.2]), diverged=True)["instability"])
 
 
 def test_gradient_imbalance_is_between_the_first_and_the_last_convolution_either_way() -> None:
     epochs = [[10.0, 5.0, 0.1, 7.0], [1.0, 1.0, 1.0, 1.0], [1.0, 5.0, 10.0, 3.0], [1.0, 5.0, 1000.0, 3.0]]
-    found = of_gradients({"layers": ["conv1", "stage1.0.conv1", "stage1.0.conv2", "fc"], "epochs": epochs})
+    found = of_gradients(
+        {"layers": ["conv1", "stage1.0.conv1", "stage1.0.conv2", "fc"], "epochs": epochs}, diverged=False
+    )
     assert found["gradient_imbalance_start"] == pytest.approx(2)
     assert found["gradient_imbalance"] == pytest.approx((1 + 3) / 2)  # epochs 3 and 4 of the later 2 to 4
 
 
 def test_what_is_not_finite_or_was_never_reached_is_nan() -> None:
     diverged = {"layers": ["conv1", "conv2", "fc"], "epochs": [[1.0, 1.0, 1.0], [None, None, 1.0]]}
-    assert math.isnan(of_gradients(diverged)["gradient_imbalance"])
+    assert math.isnan(of_gradients(diverged, diverged=True)["gradient_imbalance"])
+    early = {"layers": ["conv1", "conv2"], "epochs": [[1.0, 1.0], [1.0, 10.0]]}  # finite before the epoch that diverged
+    found = of_gradients(early, diverged=True)
+    assert found["gradient_imbalance_start"] == 0 and math.isnan(found["gradient_imbalance"])
     one_epoch = {"layers": ["conv1", "conv2", "fc"], "epochs": [[1.0, 1.0, 1.0]]}
-    assert of_gradients(one_epoch)["gradient_imbalance_start"] == 0
-    assert math.isnan(of_gradients(one_epoch)["gradient_imbalance"])
+    assert of_gradients(one_epoch, diverged=False)["gradient_imbalance_start"] == 0
+    assert math.isnan(of_gradients(one_epoch, diverged=False)["gradient_imbalance"])
     dead = {"layers": ["conv1", "conv2"], "epochs": [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]}
-    assert math.isnan(of_gradients(dead)["gradient_imbalance_start"]) and of_gradients(dead)["gradient_imbalance"] == 0
+    assert (
+        math.isnan(of_gradients(dead, diverged=False)["gradient_imbalance_start"])
+        and of_gradients(dead, diverged=False)["gradient_imbalance"] == 0
+    )
 
 
 def test_a_network_without_batch_norm_has_no_means_of_it() -> None:
@@ -64,4 +73,6 @@ def test_what_the_last_epochs_lack_is_missing_in_the_mean() -> None:
     late = curve([0.5] * 8, [9, 9, 9, 9, 9, 9, 0.2, math.nan])
     assert math.isnan(of_curve(late, diverged=True)["instability"])
     epochs = [[1.0, 1.0], [1.0, 1.0], [1.0, 1.0], [1.0, 1.0], [None, None]]
-    assert math.isnan(of_gradients({"layers": ["conv1", "conv2"], "epochs": epochs})["gradient_imbalance"])
+    assert math.isnan(
+        of_gradients({"layers": ["conv1", "conv2"], "epochs": epochs}, diverged=False)["gradient_imbalance"]
+    )

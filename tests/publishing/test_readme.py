@@ -118,8 +118,9 @@ def test_where_nothing_of_the_plot_was_run_there_is_no_figure(workspace: Path, m
     table = pd.read_csv("results/comparisons.csv")
     table.assign(verdict="not run", answer="not run").to_csv("results/comparisons.csv", index=False)
 
-    assert "forest.png" not in publish(monkeypatch, "results")
-    assert not Path("docs/results/forest.png").exists()
+    text = publish(monkeypatch, "results")
+    assert "forest.png" not in text and not Path("docs/results/forest.png").exists()
+    assert "### What each change does" not in text  # nor a table without columns
 
 
 def test_a_commit_and_its_changed_settings_become_a_command(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

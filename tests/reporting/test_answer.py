@@ -70,10 +70,12 @@ def test_the_comment_has_the_answer_and_folded_tables(report: Report) -> None:
 
 
 def test_a_comment_without_comparisons_has_one_table(report: Report) -> None:
-    page = answer.comment(report.params, report.runs, Comparisons([], {}), report.num_images)
+    runs = report.runs[report.runs["variant"] == "resnet20"]
+    page = answer.comment(report.params, runs, Comparisons([], {}), report.num_images)
 
     assert page.count("<details>") == 1
     assert "Of the study's claims, 0 were tested" in page
+    assert "<summary>Accuracy of 1 variant, best" in page
 
 
 def test_each_statement_has_the_answer_of_its_comparisons(report: Report) -> None:
@@ -84,6 +86,8 @@ def test_each_statement_has_the_answer_of_its_comparisons(report: Report) -> Non
     assert answers == {10: "undecided", 11: "supported", 12: "contradicted"}
     by_number = {finding.number: finding for finding in findings}
     assert by_number[10].evidence[0] == "Title of skip_connections: +29.00 [+26.52, +31.48], n = 3: supported"
+    alike = "all seeds alike: their spread is taken as one image"
+    assert by_number[11].evidence[0].endswith(f"n = 3: supported, 2 of 3 runs diverged, {alike}")
     assert by_number[6].evidence == ["l1_sparsity was not run: it is not in aggregate.comparisons of params.yaml"]
     assert by_number[6].tested.startswith("the share of weights below a thousandth")
 
@@ -111,7 +115,8 @@ def test_a_statement_is_supported_only_by_all_of_its_comparisons(report: Report)
     assert answered(counted | {"dws_speed": undecided}, {}) == "undecided"
     assert answered(counted | {"dws_speed": "l2_too_strong"}, {}) == "contradicted"
     assert answered(counted, {"dws_speed": "resnet20_dws is not in the study"}) == "undecided"
-    assert answered({"dws_speed": "other_data"}, {}) == "undecided"
+    assert answered({"dws_speed": "other_data"}, {}) == "not comparable"  # nothing else was run
+    assert answered(counted | {"dws_speed": "other_data"}, {}) == "undecided"
     assert answered(dict.fromkeys([*counted, "dws_speed"], "other_data"), {}) == "not comparable"
     assert answered({}, dict.fromkeys([*counted, "dws_speed"], "resnet20_dws is not in the study")) == "not run"
 

@@ -16,26 +16,27 @@ def of_curve(curve: pd.DataFrame, diverged: bool) -> dict[str, float]:
     """`curve`: val_accuracy and batch_loss_sd by epoch. Epochs count from 1; NaN where the accuracy was never reached.
 
     plateau: the accuracy's mean over the last quarter of the epochs. epochs_to_converge: until 95 % of the run's own
-    best, if that is above twice a guess. Both are NaN for a run that diverged. instability: the standard deviation of
-    the batches' losses within an epoch, mean over the last quarter of the epochs.
+    best, if that is above twice a guess. instability: the standard deviation of the batches' losses within an epoch,
+    mean over the last quarter of the epochs. All three are NaN for a run that diverged.
     """
     accuracy = curve["val_accuracy"]
     late = curve.iloc[-math.ceil(LATE * len(curve)) :]
     learned = not diverged and accuracy.max() > LEARNED
     return {
         "plateau": math.nan if diverged else float(late["val_accuracy"].mean()),
-        "instability": float(late["batch_loss_sd"].mean(skipna=False)) if len(late) else math.nan,
+        "instability": math.nan if diverged else float(late["batch_loss_sd"].mean(skipna=False)),
         "epochs_to_converge": _first(accuracy >= CONVERGED * accuracy.max()) if learned else math.nan,
         **{f"epochs_to_{100 * level:.0f}": _first(accuracy >= level) for level in LEVELS},
     }
 
 
-def of_gradients(gradients: dict[str, Any]) -> dict[str, float]:
+def of_gradients(gradients: dict[str, Any], diverged: bool) -> dict[str, float]:
     """gradients.json: by how many powers of ten the gradients of the first and the last convolution differ in norm.
 
     0 where they are alike, the more the further the gradient vanishes or explodes on its way back to the first.
     gradient_imbalance_start: at initialisation. gradient_imbalance: at the start of each later epoch, mean over the
-    second half of them. The fully connected layers behind the last convolution have other shapes and are left out.
+    second half of them, NaN for a run that diverged. The fully connected layers behind the last convolution have other
+    shapes and are left out.
     """
     convolutions = [i for i, name in enumerate(gradients["layers"]) if not name.startswith("fc")]
     norms = np.array(gradients["epochs"], dtype=np.float64)[:, convolutions]  # null becomes NaN
@@ -45,7 +46,7 @@ def of_gradients(gradients: dict[str, Any]) -> dict[str, float]:
     second_half = imbalance[second_half_start(len(imbalance)) :]
     return {
         "gradient_imbalance_start": float(imbalance[0]),
-        "gradient_imbalance": float(second_half.mean()) if len(second_half) else math.nan,
+        "gradient_imbalance": math.nan if diverged or not len(second_half) else float(second_half.mean()),
     }
 
 

@@ -55,7 +55,9 @@ def read_study(params: ReportParams, folder: Path) -> Study:
             )
             measures = {
                 **diagnostics.of_curve(curve, diverged),
-                **diagnostics.of_gradients(read_required(folder / variant / f"metrics/seed-{seed}/gradients.json")),
+                **diagnostics.of_gradients(
+                    read_required(folder / variant / f"metrics/seed-{seed}/gradients.json"), diverged
+                ),
                 **diagnostics.of_network(inside[seed]),
             }
             runs.append(_row(variant, seed, params.label, facts, timing, evaluations[seed], measures))

@@ -58,7 +58,8 @@ def section(folder: Path) -> str:
         parts += ["", tables.warning(label).rstrip()]
     if (folder / FIGURE).exists():
         parts += ["", f"![Effects against what the study claims, with 95 % intervals]({FOLDER / FIGURE})"]
-    parts += ["", "### What each change does", "", _markdown(_effects(folder))]
+    if not (effects := _effects(folder)).empty:
+        parts += ["", "### What each change does", "", _markdown(effects)]
     parts += [
         "",
         "### Accuracy, best validation accuracy first",
@@ -68,7 +69,8 @@ def section(folder: Path) -> str:
         tables.LEGEND,
     ]
     parts += ["", "### The study's statements", "", _markdown(_statements(folder))]
-    parts += ["", "### Figures that the study reports", "", _markdown(_figures(folder))]
+    if not (figures := _figures(folder)).empty:
+        parts += ["", "### Figures that the study reports", "", _markdown(figures)]
     parts += [
         "",
         f"All of it as tables: [{FOLDER}]({FOLDER}). `make readme` wrote this part.",
@@ -111,7 +113,9 @@ def draw(folder: Path) -> None:
 def _origin(runs: pd.DataFrame, facts: dict[str, Any]) -> str:
     """How many runs on what, and how to make them again."""
     machine = ", ".join(f"{name} {' and '.join(map(str, runs[name].unique()))}" for name in ("device", "torch"))
-    said = f"{runs['variant'].nunique()} variants with {style.seeds_per_variant(runs)} each, trained on "
+    said = (
+        f"{style.counted(runs['variant'].nunique(), 'variant')} with {style.seeds_per_variant(runs)} each, trained on "
+    )
     said += f"{runs['train_images'].iloc[0]:,} images; {machine}; "
     said += f"{runs['seconds'].sum() / 60:,.0f} minutes of training, the sum over {len(runs)} runs."
     if "commit" in facts:

@@ -15,7 +15,7 @@ from ablation.reporting.comparison_tables import (
     effect_text,
     title_text,
 )
-from ablation.reporting.style import TESTED, VERDICTS, max_seeds, seeds_per_variant
+from ablation.reporting.style import TESTED, VERDICTS, counted, max_seeds, seeds_per_variant
 from ablation.reporting.tables import accuracy_rows, accuracy_text, best_first, data_name, text_table, warning
 
 
@@ -26,9 +26,8 @@ def sentences(
     best = best_first(runs)[0]
     accuracy = accuracy_text(runs[runs["variant"] == best]["test_accuracy"], num_images["test"])
     interval = " (mean and 95 % interval)" if "±" in accuracy else ""
-    num_variants = runs["variant"].nunique()
     said = [
-        f"Of {num_variants} variant{'s' if num_variants > 1 else ''} with {seeds_per_variant(runs)} each, trained on "
+        f"Of {counted(runs['variant'].nunique(), 'variant')} with {seeds_per_variant(runs)} each, trained on "
         f"{num_images['train']:,} images of {data_name(params.label)}, {best} has the best "
         f"validation accuracy; it recognises {accuracy} % of the test images{interval}."
     ]
@@ -66,7 +65,8 @@ def comment(params: ReportParams, runs: pd.DataFrame, compared: Comparisons, num
     parts += [
         "",
         _folded(
-            f"Accuracy of {len(accuracies)} variants, best validation accuracy first: mean ± 95 % interval", accuracies
+            f"Accuracy of {counted(len(accuracies), 'variant')}, best validation accuracy first: mean ± 95 % interval",
+            accuracies,
         ),
     ]
     if compared.rows:
@@ -85,7 +85,7 @@ def comment(params: ReportParams, runs: pd.DataFrame, compared: Comparisons, num
             for found in statements.findings(compared)
         ]
         parts.append(_folded("The study's twelve statements", answers))
-        parts.append(_folded(f"{len(verdicts)} claims", verdicts))
+        parts.append(_folded(counted(len(verdicts), "claim"), verdicts))
     return "\n".join(parts) + "Charts and the rule: `results/report.html`.\n"
 
 

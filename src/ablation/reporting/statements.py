@@ -9,7 +9,8 @@ from ablation.reporting.comparison_tables import effect_text, seeds_text, title_
 
 RULE = (
     "A statement is supported where every comparison that tests it is, contradicted where one of them is, undecided "
-    "otherwise, and not comparable or not run where all of them are."
+    "otherwise; not comparable where no other was run, and not run where none was. That is said of these networks and "
+    "settings: what can happen, or need not, may be otherwise with others."
 )
 NOT_DECLARED = "it is not in aggregate.comparisons of params.yaml"
 
@@ -99,7 +100,7 @@ STATEMENTS = [
     Statement(
         "Too high a learning rate (1.0) overshoots and ends at chance level.",
         ("lr_1e-0_chance",),
-        "validation accuracy of at most 12 %, where a guess among ten classes has 10 %",
+        "validation accuracy of at most 12 % in the best epoch, where a guess among ten classes has 10 %",
     ),
     Statement(
         "Too strong L2 underfits; too weak allows overfitting.",
@@ -130,14 +131,15 @@ def _answer(names: tuple[str, ...], rows: dict[str, Comparison]) -> str:
         return "not run"
     if "contradicted" in verdicts:
         return "contradicted"
-    agree = len(verdicts) == 1 and all(name in rows for name in names)
-    return verdicts.pop() if agree else "undecided"
+    if verdicts == {"not comparable"}:
+        return "not comparable"
+    return "supported" if verdicts == {"supported"} and all(name in rows for name in names) else "undecided"
 
 
 def _evidence(names: tuple[str, ...], rows: dict[str, Comparison], not_run: dict[str, str]) -> list[str]:
     found = [
-        f"{title_text(rows[name])}: {effect_text(rows[name])}, n = {seeds_text(rows[name])}: {rows[name].answer}"
-        for name in names
-        if name in rows
+        f"{title_text(row)}: {effect_text(row)}, n = {seeds_text(row)}: {row.answer}"
+        + (f", {row.note.replace('; ', ', ')}" if row.note else "")
+        for row in (rows[name] for name in names if name in rows)
     ]
     return found + [f"{name} was not run: {not_run.get(name, NOT_DECLARED)}" for name in names if name not in rows]

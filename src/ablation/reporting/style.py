@@ -50,6 +50,11 @@ def by_split(channel: Any, values: dict[str, Any], splits: list[str]) -> Any:
     return channel("split:N", scale=alt.Scale(domain=splits, range=[values[split] for split in splits]), legend=legend)
 
 
+def counted(number: int, thing: str) -> str:
+    """`number` and the word `thing`, in the plural but for one."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 def seeds_per_variant(runs: pd.DataFrame) -> str:
     """How many seeds each variant has, in words."""
     numbers = runs.groupby("variant")["seed"].size()
