@@ -62,7 +62,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_serves(damage, 
 def test_what_a_kill_left_in_the_middle_of_a_write_is_removed(tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "a" / "seed-0", 1, state(1))
     (tmp_path / "a" / "seed-0" / ".epoch-000002.pt.x7f").write_bytes(b"half of it")
-    with checkpoint.claimed(tmp_path / "a"):
+    with checkpoint.claimed(tmp_path / "a", [0]):
         assert [path.name for path in (tmp_path / "a" / "seed-0").iterdir()] == ["epoch-000001.pt"]
 
 
@@ -96,34 +96,49 @@ def test_root_is_that_of_the_outermost_project(tmp_path: Path, monkeypatch) -> N
 
 
 def test_a_run_that_ended_well_keeps_the_last_checkpoint_and_an_interrupted_one_two(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), checkpoint.claimed(tmp_path / "a") as folder:
+    with pytest.raises(KeyboardInterrupt), checkpoint.claimed(tmp_path / "a", [0]) as folder:
         checkpoint.save(folder / "seed-0", 1, state(1))
         checkpoint.save(folder / "seed-0", 2, state(2))
         raise KeyboardInterrupt
     assert sorted(p.name for p in (tmp_path / "a").iterdir()) == ["lock", "seed-0"]
-    with checkpoint.claimed(tmp_path / "a") as folder:
+    with checkpoint.claimed(tmp_path / "a", [0]) as folder:
         assert len(list((folder / "seed-0").iterdir())) == 2
     assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()) == [
         "a/finished",
         "a/lock",
         "a/seed-0/epoch-000002.pt",
     ]
-    with checkpoint.claimed(tmp_path / "a") as folder:
+    with checkpoint.claimed(tmp_path / "a", [0]) as folder:
         assert not (folder / "finished").exists()
+
+
+def test_a_seed_that_was_interrupted_stays_so_where_others_come_to_their_end(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), checkpoint.claimed(tmp_path / "a", [0, 1]) as folder:
+        for seed, epochs in ((0, 3), (1, 2)):
+            for epoch in range(1, epochs + 1):
+                checkpoint.save(folder / f"seed-{seed}", epoch, state(epoch))
+        raise KeyboardInterrupt
+    with checkpoint.claimed(tmp_path / "a", [0]) as folder:
+        pass
+    assert len(list((folder / "seed-0").iterdir())) == 1 and len(list((folder / "seed-1").iterdir())) == 2
+    assert not (folder / "finished").exists()  # a month until it is pruned instead of a week
+    with checkpoint.claimed(tmp_path / "a", [1, 2, 0]):
+        pass
+    assert len(list((folder / "seed-1").iterdir())) == 1 and (folder / "finished").exists()
 
 
 @contextmanager
 def held_by_another(folder: Path, seconds: float) -> Iterator[subprocess.Popen[str]]:
     """A process that holds `folder` and comes to its end after `seconds`."""
     hold = "import sys, time; from ablation.training import checkpoint; from pathlib import Path\n"
-    hold += f"with checkpoint.claimed(Path(sys.argv[1])): print('held', flush=True); time.sleep({seconds})"
+    hold += f"with checkpoint.claimed(Path(sys.argv[1]), [0]): print('held', flush=True); time.sleep({seconds})"
     with subprocess.Popen([sys.executable, "-c", hold, str(folder)], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None and other.stdout.readline() == "held\n"
         yield other
 
 
 def test_a_folder_in_use_is_waited_for(tmp_path: Path, capsys) -> None:
-    with held_by_another(tmp_path / "a", 3) as other, checkpoint.claimed(tmp_path / "a") as folder:
+    with held_by_another(tmp_path / "a", 3) as other, checkpoint.claimed(tmp_path / "a", [0]) as folder:
         assert other.wait() == 0
         assert (folder / "lock").read_text() == str(os.getpid())
     assert (
@@ -135,7 +150,7 @@ def test_a_folder_in_use_is_waited_for(tmp_path: Path, capsys) -> None:
 def test_a_killed_process_holds_no_folder(tmp_path: Path) -> None:
     with held_by_another(tmp_path / "a", 60) as other:
         other.kill()
-    with checkpoint.claimed(tmp_path / "a") as folder:
+    with checkpoint.claimed(tmp_path / "a", [0]) as folder:
         assert folder.is_dir()
 
 
@@ -158,7 +173,7 @@ def test_abandoned_checkpoints_are_pruned_a_month_after_they_were_last_touched(t
         (tmp_path / name / "lock").touch()
         for path, days in (("", 60), ("lock", lock_days), ("seed-0/epoch-000001.pt", checkpoint_days), ("seed-0", 60)):
             os.utime(tmp_path / name / path, (now - days * 24 * 3600,) * 2)
-    with checkpoint.claimed(tmp_path / "mine"):
+    with checkpoint.claimed(tmp_path / "mine", [0]):
         assert sorted(p.name for p in tmp_path.iterdir()) == ["long", "mine", "resumed"]
 
 

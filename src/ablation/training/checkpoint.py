@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -17,7 +17,7 @@ import torch
 from ablation.common.files import write_bytes
 
 KEPT = 2  # newest checkpoints of a seed; the older one serves where the newer is damaged
-FINISHED = "finished"  # this file marks a run that came to its end; DVC may not have recorded it
+FINISHED = "finished"  # this file marks a run of which every seed came to its end; DVC may not have recorded it
 DAY_SECONDS = 24 * 3600
 MAX_DAYS, MAX_DAYS_FINISHED = 30, 7  # without a touch; then a run is pruned
 DIGEST_BYTES = 32
@@ -40,11 +40,12 @@ def key(settings: dict[str, Any], files: list[Path]) -> str:
 
 
 @contextmanager
-def claimed(folder: Path) -> Iterator[Path]:
+def claimed(folder: Path, seeds: Sequence[int]) -> Iterator[Path]:
     """Hold `folder` for this process and those it forks; waits, with a note, while another process holds it.
 
-    After a complete run the last checkpoint of each seed stays, so that nothing is trained again where DVC was killed
-    before it had recorded the run, where another experiment has the same run, and where seeds are added.
+    When the block ends well, `seeds` have come to their end. Their last checkpoints stay, so that nothing is trained
+    again where DVC was killed before it had recorded the run, where another experiment has the same run, and where
+    seeds are added. Those of other seeds, which may have been interrupted, stay as they are.
     """
     prune(folder.parent)
     with _locked(folder) as lock:
@@ -55,13 +56,15 @@ def claimed(folder: Path) -> Iterator[Path]:
         for left in folder.glob("seed-*/.epoch-*"):  # by a kill in the middle of a write
             left.unlink()
         yield folder
-        for seed in folder.glob("seed-*"):
-            _keep(seed, 1)
-        (folder / FINISHED).touch()
+        finished = {folder / f"seed-{seed}" for seed in seeds}
+        for each in finished:
+            _keep(each, 1)
+        if finished.issuperset(folder.glob("seed-*")):
+            (folder / FINISHED).touch()
 
 
 def _locked(folder: Path) -> TextIO:
-    """The open and locked file `lock` in `folder`, which holds the process that has it."""
+    """The file `lock` in `folder`, open and locked; in it stands the number of the process that holds it."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = (folder / "lock").open("a+")
     try:

@@ -3,7 +3,6 @@
 import functools
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -44,7 +43,7 @@ def train_variant(params: VariantParams, splits: Path, output: Path) -> None:
     settings = params.model_dump(exclude={"seeds", "device", "checkpoint_every_epochs"})
     identity = checkpoint.key({**settings, "on": describe(device), **versions()}, [*code, *inputs])
     check_code()  # what is on disk, and in the key, is what was imported
-    with checkpoint.claimed(checkpoint.root() / identity) as folder:
+    with checkpoint.claimed(checkpoint.root() / identity, params.seeds) as folder:
         train, val = read_split(inputs[0]), read_split(inputs[1])
         normalization = Normalization.of(read_statistics(inputs[2]), train.images.shape[-1])
         with gpu_memory(params.batch_size, setting):
@@ -55,7 +54,12 @@ def train_variant(params: VariantParams, splits: Path, output: Path) -> None:
             else:
                 at_a_time = num_processes(len(params.seeds), params.num_threads) if device.type == "cpu" else 1
                 clock = epoch_clock(device, params.num_threads)
-                run_in_processes(lambda seed: deque(steps(clock, seed), maxlen=0), params.seeds, at_a_time)
+
+                def train_whole(seed: int) -> None:
+                    for _ in steps(clock, seed):
+                        pass
+
+                run_in_processes(train_whole, params.seeds, at_a_time)
 
 
 def train_seed(
