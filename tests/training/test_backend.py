@@ -101,6 +101,26 @@ def test_a_device_without_tf32_has_nothing_to_gain(variant_params, monkeypatch, 
     assert capsys.readouterr().err == ""
 
 
+def test_a_compiled_network_records_the_compiler_of_a_cpu(variant_params, tmp_path, monkeypatch) -> None:
+    """Without one it stays uncompiled, and has other bits."""
+    from torch._inductor import cpp_builder, exc
+
+    def missing() -> str:
+        raise exc.InvalidCxxCompiler
+
+    stub = tmp_path / "g++"
+    stub.write_text("#!/bin/sh\necho 'g++ 12.2.0'\necho 'a second line'\n")
+    stub.chmod(0o755)
+    monkeypatch.setattr(cpp_builder, "get_cpp_compiler", lambda: str(stub))
+    prepare(variant_params("resnet20", compile=True, device="cpu"))
+    assert versions()["c++"] == "g++ 12.2.0"
+    monkeypatch.setattr(cpp_builder, "get_cpp_compiler", missing)
+    prepare(variant_params("resnet20", compile=True, device="cpu"))
+    assert versions()["c++"] == "none"
+    prepare(variant_params("resnet20", device="cpu"))
+    assert "c++" not in versions()
+
+
 @pytest.mark.parametrize(
     ("capability", "hip", "expected"),
     [((9, 0), None, "tf32"), ((8, 0), None, "tf32"), ((7, 5), None, "fp32"), ((11, 0), "7.0", "fp32")],

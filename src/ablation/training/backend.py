@@ -2,6 +2,7 @@
 
 import os
 import platform
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from ablation.training.step import autocast
 
 MAY_PASS = ("No space left on device", "Disk quota exceeded", "Cannot allocate memory", "Killed")  # of a compiler
 MAX_IMAGES = 50_000  # of a batch: CIFAR-10 has no more for training
-_compilers: dict[str, str] = {}  # of the kernels that networks train with -> their versions
+_compilers: dict[str, str] = {}  # of what networks train with -> their versions
 
 
 def prepare(params: TrainParams) -> torch.device:
@@ -42,7 +43,21 @@ def prepare(params: TrainParams) -> torch.device:
     torch.backends.cuda.matmul.allow_tf32 = tf32
     torch.backends.cudnn.allow_tf32 = tf32
     use_kernels(params, device)
+    if params.compile and device.type == "cpu":
+        _compilers["c++"] = cxx_version()
     return device
+
+
+def cxx_version() -> str:
+    """Of the compiler that torch.compile calls on a CPU; "none" where there is none, and networks stay uncompiled."""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        command = [get_cpp_compiler(), "--version"]
+    except InvalidCxxCompiler:
+        return "none"
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.partition("\n")[0]
 
 
 def use_kernels(params: TrainParams, device: torch.device) -> None:
