@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ablation.reporting.style import counted
 from benchmarks.harness import Contender, Results, measure, table
 
 TWO_SEEDS = "ours, 2 seeds side by side, total"
@@ -76,10 +77,6 @@ def one_seed(num_threads: int) -> str:
 
 def augmented_by(num_threads: int) -> str:
     return f"ours, {counted(num_threads, 'thread')}"
-
-
-def counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def augmentation(setting: Setting) -> Results:

@@ -153,7 +153,7 @@ def test_comparisons_come_back_from_their_table(workspace: Path, compared: Compa
         ([], "usage: python -m ablation.publishing.readme RESULTS, the folder that dvc repro writes"),
         (
             ["nowhere"],
-            "nowhere/ablation.csv: no such file; dvc repro writes results/, make readme RESULTS=FOLDER takes",
+            "nowhere/ablation.csv: no such file; run it in the project's root after dvc repro, or give make readme",
         ),
     ],
 )

@@ -156,19 +156,17 @@ class ReportParams(AggregateParams):
 
 def _differing(setting: str, values: list[Any], wanted: list[Any]) -> list[str]:
     """What of a setting of the variant, and of the baseline, is not as wanted; None stands for any, and for none."""
-    if any(isinstance(value, dict) for value in wanted):
-        keys = dict.fromkeys(key for value in wanted for key in value or {})
-        return [
-            told
-            for key in keys
-            for told in _differing(
-                f"{setting}.{key}", [value.get(key) for value in values], [(value or {}).get(key) for value in wanted]
-            )
-        ]
+    if any(isinstance(want, dict) for want in wanted):
+        differing = []
+        for key in dict.fromkeys(key for want in wanted for key in want or {}):
+            of_key = [value.get(key) for value in values]
+            differing += _differing(f"{setting}.{key}", of_key, [(want or {}).get(key) for want in wanted])
+        return differing
     if all(value == want or None in (value, want) for value, want in zip(values, wanted, strict=True)):
         return []
-    same = all(want == wanted[0] for want in wanted)
-    found, asked = (list(dict.fromkeys(map(_told, each))) if same else map(_told, each) for each in (values, wanted))
+    found, asked = [_told(value) for value in values], [_told(want) for want in wanted]
+    if len(set(asked)) == 1:
+        found, asked = list(dict.fromkeys(found)), asked[:1]
     return [f"{setting} {' and '.join(found)}, not {' and '.join(asked)}"]
 
 

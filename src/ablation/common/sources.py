@@ -24,7 +24,7 @@ def remember() -> None:
 
 
 def changed() -> Path | None:
-    """A loaded file that is not what it was when `remember` was called, if it was."""
+    """A loaded file that is not what it was when `remember` was called; None where there is none, or it was not."""
     now = digests() if _at_start else {}
     return next((path for path in loaded() if now.get(path) != _at_start.get(path)), None)
 

@@ -43,9 +43,8 @@ class Normalization(NamedTuple):
     def __call__(self, images: Tensor) -> Tensor:
         """uint8 [B, H, W, 3] -> float32 [B, 3, H, W] in channels-last memory format."""
         b, h, w, c = images.shape
-        rows = images.view(b, h, w * c).to(
-            self.scale.dtype
-        )  # rows, since a last dimension of 3 is too short to vectorise
+        # Rows, since a last dimension of 3 is too short to vectorise.
+        rows = images.view(b, h, w * c).to(self.scale.dtype)
         return rows.mul_(self.scale).add_(self.offset).view(b, h, w, c).permute(0, 3, 1, 2)
 
 

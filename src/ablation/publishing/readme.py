@@ -181,7 +181,7 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         raise InvalidInput(
-            f"{path}: no such file; dvc repro writes results/, make readme RESULTS=FOLDER takes another"
+            f"{path}: no such file; run it in the project's root after dvc repro, or give make readme RESULTS=FOLDER"
         ) from None
 
 
