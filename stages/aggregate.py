@@ -7,6 +7,7 @@ from ablation.common.errors import run
 
 def main() -> None:
     from ablation.analysis.classes import read_classes
+    from ablation.analysis.comparability import not_comparable, sweep_obstacle
     from ablation.analysis.comparisons import compare
     from ablation.analysis.layers import read_layers
     from ablation.analysis.params import ReportParams
@@ -20,8 +21,8 @@ def main() -> None:
     remove_others(params, folder)
     runs, curves = read_study(params, folder)
     num_images = read_num_images(params, folder)
-    not_comparable = params.not_comparable(num_images["train"])
-    compared = compare(params.comparisons, runs, read_predictions(params, folder), num_images, not_comparable)
+    beside_the_claim = not_comparable(params, num_images["train"])
+    compared = compare(params.comparisons, runs, read_predictions(params, folder), num_images, beside_the_claim)
     classes, layers = read_classes(params, folder), read_layers(params, folder)
     points = tables.sweep_points(params, runs)
     origin = provenance.provenance()
@@ -43,9 +44,9 @@ def main() -> None:
     print(tables.text(runs, num_images, params.label))
 
     charts = figures.all_figures(params, runs, curves, points, compared, num_images)
-    for name in params.sweeps:
-        if f"sweep_{name}" not in charts:
-            print(f"note: no figure of the sweep {name}: fewer than two of its values are in the study")
+    for name, sweep in params.sweeps.items():
+        if reason := sweep_obstacle(sweep, params.variants):
+            print(f"note: no figure of the sweep {name}: {reason}")
     for name, chart in charts.items():
         path = results / "figures" / f"{name}.png"
         style.write_png(chart, path)

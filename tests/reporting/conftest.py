@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ablation.analysis.classes import read_classes
+from ablation.analysis.comparability import not_comparable
 from ablation.analysis.comparisons import compare
 from ablation.analysis.layers import read_layers
 from ablation.analysis.params import ReportParams
@@ -26,7 +27,7 @@ def read_report(params: ReportParams, folder: Path) -> Report:
     runs, curves = read_study(params, folder)
     num_images = read_num_images(params, folder)
     compared = compare(
-        params.comparisons, runs, read_predictions(params, folder), num_images, params.not_comparable(100)
+        params.comparisons, runs, read_predictions(params, folder), num_images, not_comparable(params, 100)
     )
     points = tables.sweep_points(params, runs)
     classes, layers = read_classes(params, folder), read_layers(params, folder)

@@ -31,9 +31,14 @@ SWEEPS = {
     "learning_rate": {"title": "Learning rate", "setting": "lr", "variants": ["lr_1e-3", "simple_nn", "lr_1e-0"]},
     "l2": {"title": "L2", "setting": "weight_decay", "variants": ["l2_0", "simple_nn", "l2_1e-2"]},
 }
+NO_L2 = {"weight_decay": [0.0, 0.0001]}
 COMPARISONS = {  # with the answer that the accuracies below give
-    "skip_connections": ("resnet20", "simple_nn", "val_accuracy", {"name": "higher", "settings": {}}, "supported"),
-    "l2_too_strong": ("l2_0", "simple_nn", "val_accuracy", {"name": "lower", "settings": {}}, "contradicted"),
+    "skip_connections": (
+        *("resnet20", "simple_nn", "val_accuracy"),
+        {"name": "higher", "settings": {"model": [{"name": "resnet20"}, {"name": "simple_nn"}]}},
+        "supported",
+    ),
+    "l2_too_strong": ("l2_0", "simple_nn", "val_accuracy", {"name": "lower", "settings": NO_L2}, "contradicted"),
     "resnet20": (
         *("resnet20", None, "val_accuracy"),
         {"name": "number", "value": 0.907, "tolerance": 0.01, "settings": {"epochs": 3}},
@@ -57,7 +62,7 @@ COMPARISONS = {  # with the answer that the accuracies below give
         "not comparable",
     ),
     "gap_l2_none": (
-        *("l2_0", "simple_nn", "gap", {"name": "higher", "settings": {}}),
+        *("l2_0", "simple_nn", "gap", {"name": "higher", "settings": NO_L2}),
         "undecided (needs more than 1,000 seeds)",
     ),
     "first_batch_loss": (

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from ablation.analysis.comparability import not_comparable
 from ablation.analysis.comparisons import Comparisons, compare
 from ablation.analysis.metrics import METRICS
 from ablation.analysis.params import ReportParams
@@ -27,8 +28,8 @@ def compared(params: ReportParams, tmp_path: Path) -> Comparisons:
     runs = read_study(params, tmp_path / "runs").runs
     folder = tmp_path / "runs"
     num_images = read_num_images(params, folder)
-    not_comparable = params.not_comparable(num_images["train"])
-    return compare(params.comparisons, runs, read_predictions(params, folder), num_images, not_comparable)
+    reasons = not_comparable(params, num_images["train"])
+    return compare(params.comparisons, runs, read_predictions(params, folder), num_images, reasons)
 
 
 def cells(page: str) -> list[list[str]]:

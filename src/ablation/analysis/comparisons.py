@@ -100,7 +100,7 @@ def compare(
     `runs`: one row per variant and seed with the columns variant, seed, diverged_epoch (null where the run did not
     diverge) and every metric compared. `correct`: variant -> bool [seeds, test images], where the prediction was right;
     a variant may be absent. `num_images`: split -> number of images. `not_comparable`: as of
-    ReportParams.not_comparable.
+    comparability.not_comparable.
 
     Left out, with the reason: a comparison of a variant that is not in `runs`, or of which a run has no value (the mean
     of the others would pass over that run in silence), and of speeds on other devices, with other numbers of threads

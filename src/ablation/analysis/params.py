@@ -9,8 +9,6 @@ from ablation.common.settings import Settings, nearest
 
 Name = Annotated[str, Field(pattern="^[A-Za-z0-9_][A-Za-z0-9_-]*$")]  # of files, and in DVC's params paths: no dot
 Title = Annotated[str, Field(min_length=1)]
-# Settings that change a result by rounding at most
-ROUNDING = {"device", "num_threads", "deterministic", "compile", "checkpoint_every_epochs"}
 
 
 class SweepParams(Settings):
@@ -24,7 +22,7 @@ class SweepParams(Settings):
 class _Claim(Settings):
     """settings: name in `train` -> the value for which it is claimed; a list has the variant's and the baseline's.
 
-    Of a mapping, the keys that are named; None stands for any value.
+    Of a mapping, the keys that are named; None stands for any value. Variant and baseline may differ in no others.
     """
 
     settings: dict[str, Any]
@@ -104,7 +102,7 @@ class ReportedParams(Settings):
 
     label: Title
     train_size: Annotated[int, Field(ge=1)]  # images
-    settings: dict[str, Any]  # as a claim's, of every number whose claim does not name the same ones
+    settings: dict[str, Any]  # as a claim's, of every number; those that its claim names go before
 
 
 class AggregateParams(Settings):
@@ -121,54 +119,3 @@ class ReportParams(AggregateParams):
     label: str  # names the data
     seeds: dict[str, list[int]]  # of each variant
     variants: dict[str, dict[str, Any]]  # name -> settings, in the order of `study`
-
-    def not_comparable(self, num_train_images: int) -> dict[str, str]:
-        """Name -> what differs, of the comparisons that these runs cannot answer.
-
-        A number that was reported for other data or settings; what is claimed for other settings; a variant and a
-        baseline trained for different epochs, unless they differ in nothing else but ROUNDING, or the epochs are
-        claimed, or what is compared is counted.
-        """
-        reasons = {}
-        for name, comparison in self.comparisons.items():
-            claim = comparison.claim
-            compared = [self.variants[v] for v in (comparison.variant, comparison.baseline) if v in self.variants]
-            differs, claimed_for = [], claim.settings
-            if isinstance(claim, NumberParams):
-                claimed_for = self.reported.settings | claimed_for
-                if self.label != self.reported.label:
-                    differs.append(f"{self.label}, not {self.reported.label}")
-                if num_train_images != self.reported.train_size:
-                    differs.append(f"{num_train_images:,} training images, not {self.reported.train_size:,}")
-            for setting, value in claimed_for.items():
-                wanted = value if isinstance(value, list) else [value] * len(compared)
-                if len(compared) == len(wanted):
-                    differs += _differing(setting, [settings[setting] for settings in compared], wanted)
-            epochs = [settings["epochs"] for settings in compared]
-            others = [{k: v for k, v in settings.items() if k not in {"epochs", *ROUNDING}} for settings in compared]
-            same_length = METRICS[comparison.metric].is_count or "epochs" in claimed_for or len(set(epochs)) < 2
-            if not same_length and others[0] != others[1]:
-                differs.append(f"{epochs[0]} epochs against {epochs[1]}")
-            if differs:
-                reasons[name] = "; ".join(differs)
-        return reasons
-
-
-def _differing(setting: str, values: list[Any], wanted: list[Any]) -> list[str]:
-    """What of a setting of the variant, and of the baseline, is not as wanted; None stands for any, and for none."""
-    if any(isinstance(want, dict) for want in wanted):
-        differing = []
-        for key in dict.fromkeys(key for want in wanted for key in want or {}):
-            of_key = [value.get(key) for value in values]
-            differing += _differing(f"{setting}.{key}", of_key, [(want or {}).get(key) for want in wanted])
-        return differing
-    if all(value == want or None in (value, want) for value, want in zip(values, wanted, strict=True)):
-        return []
-    found, asked = [_told(value) for value in values], [_told(want) for want in wanted]
-    if len(set(asked)) == 1:
-        found, asked = list(dict.fromkeys(found)), asked[:1]
-    return [f"{setting} {' and '.join(found)}, not {' and '.join(asked)}"]
-
-
-def _told(value: Any) -> str:
-    return "any" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

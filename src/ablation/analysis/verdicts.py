@@ -20,7 +20,7 @@ fast the machine would be at another time.
 
 A number is a figure reported for certain data and settings, and another claim may be made for certain settings. Where
 these runs have others, the difference is shown, and the verdict is not comparable; likewise where variant and baseline
-were trained for different epochs, unless they differ in nothing else that changes a result beyond rounding.
+differ in a setting that the claim does not name and that can change what is compared by more than rounding.
 
 With one seed every claim on what is measured is undecided: it speaks of a way to train, and one run does not tell how
 far the next would differ. The comparison over test images beside it is then evidence on these two networks only.

@@ -54,15 +54,15 @@ def resolve(source: str) -> tuple[StudyParams, dict[str, VariantParams]]:
         resolved[name] = VariantParams.parse(settings, source, under=f"variants.{name}")
         _check_unique(source, f"variants.{name}.seeds", resolved[name].seeds)
     named = {f"aggregate.sweeps.{key}.variants": sweep.variants for key, sweep in params.aggregate.sweeps.items()}
-    reported = merge(values["train"], params.aggregate.reported.settings)
-    TrainParams.parse(reported, source, under="aggregate.reported.settings")
+    claimed = [("aggregate.reported.settings", *item) for item in params.aggregate.reported.settings.items()]
     for key, comparison in params.aggregate.comparisons.items():
         named[f"aggregate.comparisons.{key}.variant"] = [comparison.variant]
         named[f"aggregate.comparisons.{key}.baseline"] = [] if comparison.baseline is None else [comparison.baseline]
-        for name, value in comparison.claim.settings.items():
-            for one in value if isinstance(value, list) else [value]:
-                settings = merge(values["train"], {name: one})
-                TrainParams.parse(settings, source, under=f"aggregate.comparisons.{key}.claim.settings")
+        for setting, value in comparison.claim.settings.items():
+            both = value if isinstance(value, list) else [value]
+            claimed += [(f"aggregate.comparisons.{key}.claim.settings", setting, one) for one in both]
+    known = [values["train"], *(settings.model_dump(exclude={"seeds"}) for settings in resolved.values())]
+    _check_claimed(source, claimed, known)
     for path, names in {"study": params.study, **named}.items():
         _check_unique(source, path, names)
         for name in names:
@@ -125,6 +125,32 @@ def write_configs(params: StudyParams, variants: dict[str, VariantParams], folde
     write_yaml(folder / "aggregate.yaml", report.model_dump())
     for name, settings in variants.items():
         write_yaml(folder / "train" / f"{name}.yaml", settings.model_dump())
+
+
+def _check_claimed(source: str, claimed: list[tuple[str, str, Any]], known: list[dict[str, Any]]) -> None:
+    """Raise InvalidInput where what is claimed of a setting could be that of no network, whatever its other settings.
+
+    claimed: path, setting and value; known: the settings of all networks, with one of each name.
+    """
+    problems = []
+    for path, setting, value in claimed:
+        errors = []
+        for settings in sorted(known, key=lambda settings: _has_another_name(value, settings.get(setting))):
+            try:
+                TrainParams.parse(merge(settings, {setting: value}), source, under=path)
+                break
+            except InvalidInput as error:
+                errors.append(str(error))
+        else:
+            problems.append(errors[0])
+    if problems:
+        raise InvalidInput("\n       ".join(problems))
+
+
+def _has_another_name(mapping: Any, other: Any) -> bool:
+    return (
+        isinstance(mapping, dict) and isinstance(other, dict) and mapping.get("name") not in (None, other.get("name"))
+    )
 
 
 def _check_unique(source: str, path: str, values: list[Any]) -> None:

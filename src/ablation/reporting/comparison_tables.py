@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from ablation.analysis.comparability import differences
 from ablation.analysis.comparisons import Comparison, Comparisons
 from ablation.analysis.metrics import METRICS
 from ablation.analysis.params import (
@@ -18,7 +19,7 @@ from ablation.analysis.params import (
     ReportParams,
 )
 from ablation.analysis.verdicts import RULE
-from ablation.reporting.provenance import change_text, changes
+from ablation.reporting.provenance import change_text
 from ablation.reporting.tables import text_table
 
 LEGEND = """
@@ -122,14 +123,11 @@ def p_text(p: float | None) -> str:
 
 
 def settings_text(params: ComparisonParams, variants: Mapping[str, Mapping[str, Any]]) -> str:
-    """In which settings the variant differs from its baseline: "augmentation: none → crop_flip".
-
-    Without those that only one of the two has, since another name (of a network, an optimiser) has them.
-    """
+    """The `differences` of the variant from its baseline: "augmentation: none → crop_flip"."""
     if params.baseline is None or not {params.variant, params.baseline} <= set(variants):
         return ""
-    found = changes(variants[params.baseline], variants[params.variant])
-    return "; ".join(change_text(change) for change in found if {"default", "value"} <= set(change))
+    found = differences(variants[params.baseline], variants[params.variant])
+    return "; ".join(change_text({"name": path, "default": a, "value": b}) for path, (a, b) in found.items())
 
 
 def tidy(compared: Comparisons, params: ReportParams) -> pd.DataFrame:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ablation.analysis.comparability import sweep_obstacle
 from ablation.analysis.differences import mean_interval
 from ablation.analysis.params import ReportParams
 
@@ -104,18 +105,18 @@ def divergences(runs: pd.DataFrame) -> str:
 
 
 def sweep_points(params: ReportParams, runs: pd.DataFrame) -> pd.DataFrame:
-    """One row per sweep, variant in the study and seed, for the sweeps that have two values or more.
+    """One row per sweep, variant in the study and seed, for the sweeps without a `sweep_obstacle`.
 
     `position` is where `value` stands on a log axis: 0, which has no place there, takes one a decade left of the
     smallest other value.
     """
     sweeps = [pd.DataFrame(columns=SWEEP_COLUMNS)]
     for name, sweep in params.sweeps.items():
+        if sweep_obstacle(sweep, params.variants):
+            continue
         values = {
             variant: params.variants[variant][sweep.setting] for variant in sweep.variants if variant in params.variants
         }
-        if len(set(values.values())) < 2:
-            continue
         points = runs[runs["variant"].isin(values)].assign(sweep=name, title=sweep.title, setting=sweep.setting)
         points["value"] = points["variant"].map(values).astype(float)
         smallest = points["value"].where(points["value"] > 0).min()

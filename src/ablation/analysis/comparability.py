@@ -1,0 +1,106 @@
+"""Which comparisons these runs can answer: those of the data and settings for which the claim is made."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ablation.analysis.metrics import METRICS
+from ablation.analysis.params import NumberParams, ReportParams, SweepParams
+
+# Settings in which a variant and its baseline may differ: what they change is rounding at most, or nothing at all.
+BESIDE_RESULTS = {"device", "num_threads", "deterministic", "compile", "checkpoint_every_epochs"}
+BESIDE_SPEED = {"device", "num_threads", "checkpoint_every_epochs"}  # the first two are looked at where it is compared
+
+
+def not_comparable(params: ReportParams, num_train_images: int) -> dict[str, str]:
+    """Name -> what differs, of the comparisons that these runs cannot answer.
+
+    A number that was reported for other data or settings, what is claimed for other settings, and a variant that
+    differs from its baseline in settings that the claim does not name, unless what is compared is counted.
+    """
+    reasons = {}
+    for name, comparison in params.comparisons.items():
+        claim, differing = comparison.claim, []
+        claimed_for = claim.settings
+        compared = [params.variants[v] for v in (comparison.variant, comparison.baseline) if v in params.variants]
+        if isinstance(claim, NumberParams):
+            claimed_for = _over(params.reported.settings, claim.settings)
+            if params.label != params.reported.label:
+                differing.append(f"{params.label}, not {params.reported.label}")
+            if num_train_images != params.reported.train_size:
+                differing.append(f"{num_train_images:,} training images, not {params.reported.train_size:,}")
+        for setting, value in claimed_for.items():
+            wanted = value if isinstance(value, list) else [value] * len(compared)
+            if len(compared) == len(wanted):
+                differing += _unlike(setting, [settings[setting] for settings in compared], wanted)
+        if len(compared) == 2 and not METRICS[comparison.metric].is_count:
+            beside = BESIDE_SPEED if comparison.metric == "images_per_second" else BESIDE_RESULTS
+            differing += [
+                f"{path} {_told(value)} against {_told(other)}"
+                for path, (value, other) in differences(*compared).items()
+                if not any(f"{path}.".startswith(f"{named}.") for named in beside.union(_named(claimed_for)))
+            ]
+        if differing:
+            reasons[name] = "; ".join(differing)
+    return reasons
+
+
+def sweep_obstacle(sweep: SweepParams, variants: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Why those of `variants` (name -> settings) that belong to the sweep do not make one, if they do not."""
+    settings = [variants[variant] for variant in sweep.variants if variant in variants]
+    if len({one[sweep.setting] for one in settings}) < 2:
+        return "fewer than two of its values are in the study"
+    differing = {path: None for one in settings[1:] for path in differences(one, settings[0])}
+    others = [path for path in differing if path not in {sweep.setting, *BESIDE_RESULTS}]
+    return f"its variants differ in {' and '.join(others)} as well" if others else None
+
+
+def differences(settings: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Dotted path -> the two values, of what differs.
+
+    Without settings that only one has, since another name (of a network, an optimiser) has them.
+    """
+    first, second = dict(_flat(settings)), dict(_flat(others))
+    return {path: (first[path], second[path]) for path in first if path in second and first[path] != second[path]}
+
+
+def _over(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """`own` before `base`, key by key of a mapping as well."""
+    both = {
+        key: {**base[key], **own[key]} for key in own if isinstance(base.get(key), dict) and isinstance(own[key], dict)
+    }
+    return {**base, **own, **both}
+
+
+def _flat(settings: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted path and value of each setting."""
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
+
+
+def _named(claimed_for: Mapping[str, Any]) -> set[str]:
+    """Dotted paths of the settings of a claim."""
+    pairs = {setting: value if isinstance(value, list) else [value] for setting, value in claimed_for.items()}
+    return {path for setting, values in pairs.items() for value in values for path, _ in _flat({setting: value})}
+
+
+def _unlike(setting: str, values: list[Any], wanted: list[Any]) -> list[str]:
+    """What of a setting of the variant, and of the baseline, is not as wanted; None stands for any, and for none."""
+    if any(isinstance(want, dict) for want in wanted):
+        unlike = []
+        for key in dict.fromkeys(key for want in wanted for key in want or {}):
+            of_key = [value.get(key) for value in values]
+            unlike += _unlike(f"{setting}.{key}", of_key, [(want or {}).get(key) for want in wanted])
+        return unlike
+    if all(value == want or None in (value, want) for value, want in zip(values, wanted, strict=True)):
+        return []
+    found, asked = [_told(value) for value in values], [_told(want) for want in wanted]
+    if len(set(asked)) == 1:
+        found, asked = list(dict.fromkeys(found)), asked[:1]
+    return [f"{setting} {' and '.join(found)}, not {' and '.join(asked)}"]
+
+
+def _told(value: Any) -> str:
+    return "any" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
