@@ -1,7 +1,10 @@
 """The curves of a seed on disk."""
 
+import json
 import math
 from dataclasses import replace
+
+import pytest
 
 from ablation.training.curves import Curves
 from ablation.training.loop import Epoch
@@ -27,3 +30,19 @@ def test_each_figure_has_a_curve_of_its_own(tmp_path) -> None:
         "timing/seconds.tsv": ["3\t7.0", "4\t7.0"],
         "timing/images_per_second.tsv": ["3\t8.0", "4\t8.0"],
     }
+
+
+def test_their_end_asks_nothing_of_dvc_and_reaches_the_disk(tmp_path, monkeypatch) -> None:
+    """In an experiment with the default study, Live.end takes half a second."""
+    monkeypatch.setattr("dvclive.live.ensure_dir_is_tracked", lambda *_: pytest.fail("looked for tracked files"))
+    monkeypatch.setattr("dvclive.live.Live._inside_dvc_exp", True, raising=False)
+    synced = []
+    monkeypatch.setattr("ablation.training.curves.sync", synced.append)
+    curves = Curves(tmp_path / "metrics", tmp_path / "timing")
+    curves.log(Epoch(1, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, seconds=7.0, images_per_second=8.0, gradient_norms=[]))
+    curves.close()
+    summary = json.loads((tmp_path / "metrics/metrics.json").read_text())
+    assert summary["step"] == 1 and summary["val"] == {"loss": 0.4, "accuracy": 0.5}
+    folders = [tmp_path / "metrics", tmp_path / "timing"]
+    written = [path for folder in folders for path in (folder, *folder.rglob("*"))]
+    assert sorted(synced) == sorted(written)

@@ -27,15 +27,15 @@ def write_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-        _sync(path.parent)
+        sync(path.parent)
     except OSError as error:
         error.filename = str(path)  # not the temporary one, which is gone
         raise
 
 
-def _sync(folder: Path) -> None:
-    """Keep a rename in `folder` through a power cut, on file systems that can sync a folder."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Keep a file, or the names in a folder, through a power cut, on file systems that can do that."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         with suppress(OSError):
             os.fsync(descriptor)
@@ -79,6 +79,6 @@ def replacing(folder: Path) -> Iterator[Path]:
         if folder.exists():
             shutil.rmtree(folder)
         partial.replace(folder)
-        _sync(folder.parent)
+        sync(folder.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from dvclive.live import Live
 
+from ablation.common.files import sync
 from ablation.training.loop import Epoch
 
 
@@ -33,5 +34,12 @@ class Curves:
         self.timing.log_metric("images_per_second", epoch.images_per_second)
 
     def close(self) -> None:
-        self.metrics.end()
-        self.timing.end()
+        """Write the last values, and everything through to the disk.
+
+        Not Live.end(): in a `dvc exp run` that looks in DVC's and git's records whether these outputs of a stage are
+        tracked, for half a second each.
+        """
+        for live in (self.metrics, self.timing):
+            live.make_summary()
+            for path in [Path(live.dir), *Path(live.dir).rglob("*")]:
+                sync(path)
