@@ -26,6 +26,8 @@ from ablation.analysis.params import AtMostParams, ComparisonParams, NumberParam
 
 Design = Literal["paired", "partly paired", "unpaired", "one-sample", "count"]
 
+# What a speed depends on beside the variant, as far as it is recorded
+MEASURED_ON = ("device", "num_threads", "precision", "torch", "cpu_capability", "gcc", "c++", "triton")
 BY_IMAGES = ("val_accuracy", "test_accuracy")  # compared by the predictions on the test images as well
 
 
@@ -103,8 +105,8 @@ def compare(
     comparability.not_comparable.
 
     Left out, with the reason: a comparison of a variant that is not in `runs`, or of which a run has no value (the mean
-    of the others would pass over that run in silence), and of speeds on other devices, with other numbers of threads
-    or of seeds that share a device.
+    of the others would pass over that run in silence), and of speeds that were measured in other ways: MEASURED_ON, and
+    the number of seeds that share a device.
     """
     rows: dict[str, Comparison] = {}
     not_run: dict[str, str] = {}
@@ -137,15 +139,19 @@ def _obstacle(params: ComparisonParams, runs: pd.DataFrame) -> str | None:
             diverged = ", diverged" if without["diverged_epoch"].notna().all() else ""
             return f"{variant} has no {params.metric} for seed {', '.join(map(str, without['seed']))}{diverged}"
     if params.metric == "images_per_second":
-        compared = runs[runs["variant"].isin([params.variant, params.baseline])]
-        circumstances = compared["device"] + ", CPU threads: " + compared["num_threads"].astype(str)
-        # A seed's time is its own on one CPU thread alone. Elsewhere it depends on how many train beside it.
-        seeds = compared.groupby("variant")["seed"].transform("size").astype(str)
-        own_time = (compared["device"] == "cpu") & (compared["num_threads"] == 1)
-        circumstances += (", seeds: " + seeds).mask(own_time, "")
-        if circumstances.nunique() > 1:
-            return f"speeds measured in different ways ({' and '.join(sorted(set(circumstances)))}) do not compare"
+        return _speed_obstacle(runs[runs["variant"].isin([params.variant, params.baseline])])
     return None
+
+
+def _speed_obstacle(runs: pd.DataFrame) -> str | None:
+    """In which other ways speeds were measured than one another, if they were."""
+    ways = runs[[name for name in MEASURED_ON if name in runs]].astype(object).fillna("none")
+    # A seed's time is its own on one CPU thread alone. Elsewhere it depends on how many train beside it.
+    own_time = runs["device"].str.startswith("cpu") & (runs["num_threads"] == 1)
+    ways["seeds"] = runs.groupby("variant")["seed"].transform("size").astype(object).mask(own_time, "any number")
+    differing = {name: sorted(map(str, set(ways[name]))) for name in ways if ways[name].nunique() > 1}
+    told = "; ".join(f"{name} {' and '.join(values)}" for name, values in differing.items())
+    return f"speeds measured in different ways do not compare: {told}" if told else None
 
 
 def _measure(
