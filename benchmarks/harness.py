@@ -17,6 +17,7 @@ from typing import Any
 from tabulate import tabulate
 
 from ablation.common.settings import read_yaml
+from ablation.training.backend import cpu_model
 
 PROJECT = Path(__file__).parents[1]
 Results = dict[str, list[float]]  # contender -> its figure in each round; empty where a package is missing
@@ -159,13 +160,8 @@ def cores() -> int:
 
 def machine(label: str, device: str) -> str:
     """Where and when a table was measured."""
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        lines = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
-        cpu = lines[0] if lines else cpu
     versions = ", ".join(f"{name} {_version(name)}" for name in ("torch", "torchvision", "dvc"))
     return (
-        f"{cpu}, {cores()} cores; {platform.system()} {platform.release()}; device {device}; "
+        f"{cpu_model()}, {cores()} cores; {platform.system()} {platform.release()}; device {device}; "
         f"Python {platform.python_version()}, {versions}; data: {label}; {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
     )

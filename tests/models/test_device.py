@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from ablation.common.errors import InvalidInput
-from ablation.models.device import choose_device, gpu_memory
+from ablation.models.device import choose_device, enough_memory
 
 
 @pytest.fixture
@@ -73,13 +73,19 @@ def test_the_cpu_is_chosen_without_a_look_at_the_gpus(monkeypatch: pytest.Monkey
     ],
 )
 def test_a_full_gpu_is_one_line_with_what_to_lower(words: str) -> None:
-    with pytest.raises(InvalidInput) as caught, gpu_memory(7, "evaluate.batch_size"):
+    with pytest.raises(InvalidInput) as caught, enough_memory(7, "evaluate.batch_size"):
         raise RuntimeError(words)
     assert str(caught.value).startswith("out of GPU memory with batch_size 7; lower evaluate.batch_size, ")
 
 
+def test_a_full_memory_of_a_cpu_is_told_as_that() -> None:
+    with pytest.raises(InvalidInput) as caught, enough_memory(7, "evaluate.batch_size"):
+        torch.empty(2**60, dtype=torch.uint8, device="cpu")
+    assert str(caught.value).startswith("out of memory with batch_size 7; lower evaluate.batch_size, ")
+
+
 def test_what_is_our_own_mistake_keeps_its_traceback() -> None:
     error = RuntimeError("mat1 and mat2 shapes cannot be multiplied")
-    with pytest.raises(RuntimeError) as caught, gpu_memory(7, "evaluate.batch_size"):
+    with pytest.raises(RuntimeError) as caught, enough_memory(7, "evaluate.batch_size"):
         raise error
     assert caught.value is error

@@ -55,29 +55,31 @@ def test_without_gcc_pytorch_takes_over_with_a_note(
     assert list(tmp_path.rglob("*.so")) == []
 
 
-def test_a_network_without_layers_for_them_does_not_ask_for_gcc(
-    no_kernels, variant_params, monkeypatch, capsys
+@pytest.mark.parametrize(("name", "precision"), [("resnet20", "tf32"), ("simple_nn", "bf16")])
+def test_a_network_that_they_do_not_serve_does_not_ask_for_gcc(
+    name, precision, no_kernels, variant_params, monkeypatch, capsys
 ) -> None:
     monkeypatch.setenv("CC", "absent")
-    use_kernels(variant_params("resnet20"), CPU)
+    use_kernels(variant_params(name, precision=precision), CPU)
     assert "gcc" not in versions() and capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
     "line",
     [
-        "error writing to kernels.o: No space left on device",
-        "Cannot allocate memory",
-        "Killed signal terminated program cc1",
+        "error: error writing to kernels.o: No space left on device",
+        "virtual memory exhausted: Cannot allocate memory",
+        "cc1: out of memory allocating 65536 bytes after a total of 1 bytes",
+        "gcc: fatal error: Killed signal terminated program cc1",
     ],
 )
 def test_what_may_pass_does_not_change_the_kernels(line, no_kernels, tmp_path, variant_params, monkeypatch) -> None:
     """It would train anew what was trained so far, to other bits."""
     compiler = tmp_path / "gcc"
-    compiler.write_text(f"#!/bin/sh\necho 'error: {line}' >&2\nexit 1\n")
+    compiler.write_text(f"#!/bin/sh\necho 'cpu_kernels.c: In a function:' >&2\necho '{line}' >&2\nexit 1\n")
     compiler.chmod(0o755)
     monkeypatch.setenv("CC", str(compiler))
-    with pytest.raises(InvalidInput, match=f"^could not compile the kernels of this project: error: {line}$"):
+    with pytest.raises(InvalidInput, match=f"^could not compile the kernels of this project: {line}$"):
         use_kernels(variant_params("simple_nn"), CPU)
 
 

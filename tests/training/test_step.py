@@ -5,9 +5,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision.transforms.v2.functional as reference
-from torch import nn
+from torch import Tensor, nn
 from torch._dynamo.backends.common import aot_autograd
 
+from ablation.common.errors import InvalidInput
 from ablation.data.augmentation import AUGMENTATIONS
 from ablation.data.splits import Normalization
 from ablation.models.build import build_model
@@ -152,6 +153,24 @@ def test_a_compiled_network_takes_the_eager_steps(
     for eager, fast in zip(*weights, strict=True):
         torch.testing.assert_close(fast, eager, rtol=1e-4, atol=1e-5)
     assert "note: " not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        ("x.cpp: No space left on device\nmore", InvalidInput),
+        ("CUDA out of memory. Tried", torch._dynamo.exc.TorchDynamoException),
+    ],
+)
+def test_a_compiler_without_room_ends_the_training(words, error, variant_params, monkeypatch) -> None:
+    """Uncompiled, what was trained so far would go on to other bits."""
+
+    def full(inputs: Tensor) -> Tensor:
+        raise torch._dynamo.exc.TorchDynamoException(words)
+
+    monkeypatch.setattr(torch, "compile", lambda model, **options: full)
+    with pytest.raises(error, match=words.splitlines()[0]):
+        compiled(nn.Linear(3, 2), variant_params("simple_nn", compile=True))(torch.randn(4, 3))
 
 
 @pytest.mark.parametrize("direction", ["fw_compiler", "bw_compiler"])

@@ -19,7 +19,7 @@ from ablation.common.settings import read_yaml
 from ablation.data.splits import Normalization
 from ablation.models.weights import load_weights
 from ablation.training import loop, variant
-from ablation.training.backend import prepare
+from ablation.training.backend import cpu_model, prepare
 from ablation.training.batches import load_data
 from ablation.training.cost import activation_bytes, multiply_adds
 from ablation.training.loop import new_run, train_epochs
@@ -29,11 +29,35 @@ from tests.training.conftest import STATISTICS, checkpoints, train
 PROJECT = Path(__file__).parents[2]
 
 
+def test_what_another_process_still_writes_for_the_variant_is_waited_for_and_removed(params, project, capsys) -> None:
+    """A stage outlives a DVC that was killed alone; the next one may have other settings and fewer seeds."""
+    orphan = """
+import sys, time
+from pathlib import Path
+from ablation.training.variant import alone_in
+with alone_in(Path("runs/test")):
+    print("held", flush=True)
+    time.sleep(2)
+    for name in ("weights/seed-0.safetensors", "weights/seed-7.safetensors", "timing/seed-0/metrics.json"):
+        Path("runs/test", name).parent.mkdir(parents=True, exist_ok=True)
+        Path("runs/test", name).write_text("of other settings")
+"""
+    with subprocess.Popen([sys.executable, "-c", orphan], stdout=subprocess.PIPE, text=True, cwd=project) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        train(params, project)
+        assert other.wait() == 0
+    assert f"note: process {other.pid} is already running this training; waiting" in capsys.readouterr().err
+    assert [path.name for path in (project / "runs/test/weights").iterdir()] == ["seed-0.safetensors"]
+    load_weights(project / "runs/test/weights/seed-0.safetensors")
+    assert "of other settings" not in (project / "runs/test/timing/seed-0/metrics.json").read_text()
+
+
 def test_it_leaves_facts_gradients_weights_and_the_last_checkpoint(params: VariantParams, project: Path) -> None:
     train(params, project)
     metrics = project / "runs/test/metrics/seed-0"
     facts = json.loads((metrics / "run.json").read_text())
-    assert (facts["variant"], facts["seed"], facts["epochs"], facts["device"]) == ("test", 0, 2, "cpu")
+    assert (facts["variant"], facts["seed"], facts["epochs"]) == ("test", 0, 2)
+    assert facts["device"] == f"cpu ({cpu_model()})"
     assert (facts["precision"], params.precision) == ("fp32", "tf32")  # which a CPU does not have
     assert facts["parameters"] == 82_030 + 2 * (8 + 16)
     assert facts["multiply_adds"] == multiply_adds(params.model)

@@ -13,7 +13,7 @@ from ablation.common.errors import InvalidInput
 from ablation.data.splits import Normalization, read_split, write_split
 from ablation.models.device import choose_device
 from ablation.training import checkpoint, loop, variant
-from ablation.training.backend import versions
+from ablation.training.backend import cpu_model, versions
 from ablation.training.batches import load_data
 from ablation.training.params import VariantParams
 from ablation.training.variant import train_variant
@@ -74,7 +74,7 @@ def test_the_key_knows_all_that_bits_may_depend_on(params: VariantParams, projec
     )
     train(params, project)
     without = {"seeds", "device", "checkpoint_every_epochs"}  # the seed is the folder's name, the device is `on`
-    assert keyed["settings"] == params.model_dump(exclude=without) | {"on": "cpu"} | versions()
+    assert keyed["settings"] == params.model_dump(exclude=without) | {"on": f"cpu ({cpu_model()})"} | versions()
     assert {"torch", "cpu_capability", "python"} <= versions().keys()
     names = {path.name for path in keyed["files"]}
     splits = {"train.safetensors", "val.safetensors", "statistics.json"}

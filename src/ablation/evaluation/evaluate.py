@@ -13,7 +13,7 @@ from ablation.evaluation.metrics import classification_metrics, confusion_table
 from ablation.evaluation.mistakes import confident_mistakes
 from ablation.evaluation.params import EvaluateParams
 from ablation.evaluation.predictions import predict, predictions_table
-from ablation.models.device import choose_device, gpu_memory
+from ablation.models.device import choose_device, enough_memory
 from ablation.models.weights import load_weights
 
 
@@ -35,7 +35,7 @@ def evaluate_variant(
     torch.backends.cuda.matmul.allow_tf32 = False
 
     metrics, diagnostics, tables = [], [], []
-    with gpu_memory(params.batch_size, "evaluate.batch_size"):
+    with enough_memory(params.batch_size, "evaluate.batch_size"):
         for seed, path in weights.items():
             model = load_weights(path).to(device).to(memory_format=torch.channels_last)
             with ActiveUnits(model) as units:

@@ -25,18 +25,20 @@ def choose_device(name: str) -> torch.device:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether a GPU's memory is full, by what torch, CUDA, cuBLAS or cuDNN says."""
-    return any(words in str(error) for words in ("out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED"))
+    """Whether a device's memory is full, by what torch, CUDA, cuBLAS or cuDNN says."""
+    words = ("out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED", "can't allocate memory")  # the last of a CPU
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 
 @contextmanager
-def gpu_memory(batch_size: int, setting: str) -> Iterator[None]:
-    """Raise InvalidInput where the block runs out of GPU memory; setting: the name of `batch_size` in params.yaml."""
+def enough_memory(batch_size: int, setting: str) -> Iterator[None]:
+    """Raise InvalidInput where the block runs out of memory; setting: the name of `batch_size` in params.yaml."""
     try:
         yield
     except RuntimeError as error:
         if not out_of_memory(error):
             raise
+        memory, device = ("memory", "it") if "CPUAllocator" in str(error) else ("GPU memory", "the GPU")
         raise InvalidInput(
-            f"out of GPU memory with batch_size {batch_size}; lower {setting}, or stop other programs that use the GPU"
+            f"out of {memory} with batch_size {batch_size}; lower {setting}, or stop other programs that use {device}"
         ) from None

@@ -6,10 +6,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import torch
 
-from ablation.common.errors import InvalidInput
+from ablation.common.errors import InvalidInput, no_room
 from ablation.models import layers
 from ablation.models.build import build_model
 from ablation.models.device import choose_device, out_of_memory
@@ -17,7 +19,6 @@ from ablation.training import checkpoint
 from ablation.training.params import TrainParams
 from ablation.training.step import autocast
 
-MAY_PASS = ("No space left on device", "Disk quota exceeded", "Cannot allocate memory", "Killed")  # of a compiler
 MAX_IMAGES = 50_000  # of a batch: CIFAR-10 has no more for training
 _compilers: dict[str, str] = {}  # of what networks train with -> their versions
 
@@ -61,17 +62,17 @@ def cxx_version() -> str:
 
 
 def use_kernels(params: TrainParams, device: torch.device) -> None:
-    """Let the network of `params` train with this project's kernels: SimpleNN on a CPU, all on a GPU that has tf32.
+    """Let the network of `params` train with this project's kernels: SimpleNN on a CPU, others on a GPU with tf32.
 
     With PyTorch's, and a note, where they fail: without GCC on a CPU; without Triton, the C compiler that it asks for
-    or support of this GPU. Raises what may be gone at the next try, no room on a disk (InvalidInput) or in memory:
-    other kernels would train anew what was trained so far, to other bits.
+    or support of this GPU. Raises what may be gone at the next try, no room for a compiler (InvalidInput) or on the
+    GPU: other kernels would train anew what was trained so far, to other bits.
     """
     global _compilers
     _compilers = {}
     layers.train_with()
     try:
-        if device.type == "cpu" and params.model.name == "simple_nn":
+        if device.type == "cpu" and params.model.name == "simple_nn" and params.precision != "bf16":
             from ablation.training import cpu_kernels
 
             _compilers = {"gcc": cpu_kernels.load(checkpoint.root().with_name("kernels"))}
@@ -89,9 +90,10 @@ def use_kernels(params: TrainParams, device: torch.device) -> None:
         layers.train_with()
         if out_of_memory(error):
             raise
-        reason = (str(error) or repr(error)).splitlines()[0]
-        if any(words in str(error) for words in MAY_PASS):
+        if reason := no_room(error):
             raise InvalidInput(f"could not compile the kernels of this project: {reason}") from None
+        lines = (str(error) or repr(error)).splitlines()
+        reason = next((line for line in lines if "error" in line), lines[0])
         print(f"note: layers by PyTorch's kernels, training is up to 2.5 times as slow ({reason})", file=sys.stderr)
 
 
@@ -132,5 +134,16 @@ def epoch_clock(device: torch.device, num_threads: int) -> Callable[[], float]:
 
 
 def describe(device: torch.device) -> str:
-    """The device in words, for records."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    """The device in words, for records and the key of checkpoints: libraries choose their kernels by its model."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({cpu_model()})" if device.type == "cpu" else device.type
+
+
+def cpu_model() -> str:
+    """As its maker calls it, where the system tells."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

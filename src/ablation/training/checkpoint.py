@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 
@@ -41,17 +41,14 @@ def key(settings: dict[str, Any], files: list[Path]) -> str:
 
 @contextmanager
 def claimed(folder: Path, seeds: Sequence[int]) -> Iterator[Path]:
-    """Hold `folder` for this process and those it forks; waits, with a note, while another process holds it.
+    """Hold `folder`, that of a run, as `locked` does.
 
     When the block ends well, `seeds` have come to their end. Their last checkpoints stay, so that nothing is trained
     again where DVC was killed before it had recorded the run, where another experiment has the same run, and where
     seeds are added. Those of other seeds, which may have been interrupted, stay as they are.
     """
     prune(folder.parent)
-    with _locked(folder) as lock:
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+    with locked(folder):
         (folder / FINISHED).unlink(missing_ok=True)
         for left in folder.glob("seed-*/.epoch-*"):  # by a kill in the middle of a write
             left.unlink()
@@ -63,19 +60,22 @@ def claimed(folder: Path, seeds: Sequence[int]) -> Iterator[Path]:
             (folder / FINISHED).touch()
 
 
-def _locked(folder: Path) -> TextIO:
-    """The file `lock` in `folder`, open and locked; in it stands the number of the process that holds it."""
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold `folder`, by the file `lock` in it, for this process and those it forks; waits, with a note, for another."""
     folder.mkdir(parents=True, exist_ok=True)
-    lock = (folder / "lock").open("a+")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.seek(0)
-        print(
-            f"note: process {lock.read()} is already running this training; waiting for it to finish", file=sys.stderr
-        )
-        fcntl.flock(lock, fcntl.LOCK_EX)
-    return lock
+    with (folder / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read()
+            print(f"note: process {holder} is already running this training; waiting for it to finish", file=sys.stderr)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
 
 
 def prune(folder: Path) -> None:

@@ -65,11 +65,10 @@ def _loaded(path: Path) -> Any:
 
 
 def _run(command: list[str]) -> bytes:
-    """What `command` prints. Raises OSError with the first error that it reports."""
+    """What `command` prints. Raises OSError with what it reports where it fails."""
     done = subprocess.run(command, capture_output=True)
     if done.returncode:
-        lines = done.stderr.decode(errors="replace").splitlines()
-        raise OSError(next((line for line in lines if "error" in line), f"{command[0]} failed"))
+        raise OSError(done.stderr.decode(errors="replace").strip() or f"{command[0]} failed")
     return done.stdout
 
 

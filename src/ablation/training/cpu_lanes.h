@@ -2,6 +2,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,7 +26,10 @@ typedef int32_t flags __attribute__((vector_size(4 * LANES))); /* of a compariso
 
 static void *allocate(size_t bytes) {
     void *memory = aligned_alloc(64, (bytes + 63) / 64 * 64);
-    if (!memory) abort();
+    if (!memory) {
+        fputs("error: out of memory; lower the batch size of this variant\n", stderr);
+        abort();
+    }
     return memory;
 }
 

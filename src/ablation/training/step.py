@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ablation.common.errors import InvalidInput, no_room
+from ablation.models.device import out_of_memory
 from ablation.training.batches import Data, make_batch
 from ablation.training.optimization import Optimizer, l1_weights
 from ablation.training.params import TrainParams
@@ -61,7 +63,7 @@ def compiled(model: nn.Module, params: TrainParams) -> Callable[[Tensor], Tensor
     """`model`, where `params.compile` asks for it compiled, for each batch size anew; it keeps its weights.
 
     The compiler's cache is on disk, in a folder of torch's own, for the next run. Stays eager, with a note, where the
-    compiler fails.
+    compiler fails for good; raises where it lacks room.
     """
     if not params.compile:
         return model
@@ -80,6 +82,10 @@ def compiled(model: nn.Module, params: TrainParams) -> Callable[[Tensor], Tensor
                 logits: Tensor = network(inputs)
                 return logits
             except torch._dynamo.exc.TorchDynamoException as error:
+                if out_of_memory(error):
+                    raise
+                if full := no_room(error):  # eager, what was trained so far would go on to other bits
+                    raise InvalidInput(f"could not compile the network: {full}") from None
                 failed = True
                 reason = " ".join(str(error).splitlines()[:2])  # who raised, and what
                 print(f"note: could not compile the network, continuing without ({reason})", file=sys.stderr)

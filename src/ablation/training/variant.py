@@ -2,8 +2,10 @@
 
 import functools
 import math
+import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -12,7 +14,7 @@ from ablation.common.errors import check_code
 from ablation.common.files import write_json
 from ablation.common.sources import loaded
 from ablation.data.splits import Normalization, read_split, read_statistics
-from ablation.models.device import gpu_memory
+from ablation.models.device import enough_memory
 from ablation.models.weights import save_weights
 from ablation.training import checkpoint
 from ablation.training.backend import describe, epoch_clock, precision, prepare, versions
@@ -35,7 +37,7 @@ def train_variant(params: VariantParams, splits: Path, output: Path) -> None:
     metrics/ and timing/, with an entry per seed.
     """
     setting = f"variants.{output.name}.batch_size (or train.batch_size, if the variant does not set it)"
-    with gpu_memory(params.batch_size, setting):
+    with enough_memory(params.batch_size, setting):
         device = prepare(params)
     code = loaded()  # what it needs on this device included
     inputs = [splits / name for name in ("train.safetensors", "val.safetensors", "statistics.json")]
@@ -43,10 +45,10 @@ def train_variant(params: VariantParams, splits: Path, output: Path) -> None:
     settings = params.model_dump(exclude={"seeds", "device", "checkpoint_every_epochs"})
     identity = checkpoint.key({**settings, "on": describe(device), **versions()}, [*code, *inputs])
     check_code()  # what is on disk, and in the key, is what was imported
-    with checkpoint.claimed(checkpoint.root() / identity, params.seeds) as folder:
+    with alone_in(output), checkpoint.claimed(checkpoint.root() / identity, params.seeds) as folder:
         train, val = read_split(inputs[0]), read_split(inputs[1])
         normalization = Normalization.of(read_statistics(inputs[2]), train.images.shape[-1])
-        with gpu_memory(params.batch_size, setting):
+        with enough_memory(params.batch_size, setting):
             data = load_data(train, val, normalization, params, device)
             steps = functools.partial(train_seed, params, data, output, folder)
             if device.type == "cuda":
@@ -56,10 +58,23 @@ def train_variant(params: VariantParams, splits: Path, output: Path) -> None:
                 clock = epoch_clock(device, params.num_threads)
 
                 def train_whole(seed: int) -> None:
-                    for _ in steps(clock, seed):
-                        pass
+                    with enough_memory(params.batch_size, setting):  # a child's error does not reach the parent
+                        for _ in steps(clock, seed):
+                            pass
 
                 run_in_processes(train_whole, params.seeds, at_a_time)
+
+
+@contextmanager
+def alone_in(output: Path) -> Iterator[None]:
+    """Hold the folder of a variant, empty of what training writes; waits, with a note, while another process holds it.
+
+    A stage outlives a DVC that was killed alone, and would go on to write beside the next one's results.
+    """
+    with checkpoint.locked(Path(".dvc", "tmp", "training", output.name)):
+        for part in ("weights", "metrics", "timing"):
+            shutil.rmtree(output / part, ignore_errors=True)
+        yield
 
 
 def train_seed(
