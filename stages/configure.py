@@ -4,19 +4,23 @@ import contextlib
 import os
 from pathlib import Path
 
-from ablation.common.errors import run
+from ablation.common.errors import InvalidInput, run
 
 
 def main() -> None:
     from ablation.configuration.study import check_devices, check_repository, equal_settings, resolve, write_configs
 
+    source = Path("params.yaml")
+    before = source.read_bytes() if source.exists() else b""
     # git compares times in whole seconds and sizes: an edit by -S within the same second it misses, unless touched.
     with contextlib.suppress(OSError):
-        os.utime("params.yaml")
-    params, variants = resolve("params.yaml")
-    check_devices("params.yaml", params)
+        os.utime(source)
+    params, variants = resolve(str(source))
+    check_devices(str(source), params)
     check_repository()
     write_configs(params, variants, Path("configs"))
+    if source.read_bytes() != before:  # DVC reads it when the stage has ended, and would take that for what was checked
+        raise InvalidInput(f"{source}: changed while it was checked; run the same command again")
     num_runs = sum(len(variant.seeds) for variant in variants.values())
     print(f"{params.data.label}: {len(variants)} variants, {num_runs} runs")
     for names in equal_settings(variants):

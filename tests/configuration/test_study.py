@@ -38,7 +38,8 @@ def configs(configure, workspace):
 
 
 def different(files: dict[str, bytes], others: dict[str, bytes]) -> set[str]:
-    return {name for name in files | others if files.get(name) != others.get(name)}
+    """The files that differ, but for the whole of the settings."""
+    return {name for name in files | others if files.get(name) != others.get(name)} - {"params.yaml"}
 
 
 BASE = {"lr": 0.1, "model": {"name": "a", "width": 8, "norm": {"eps": 1}}, "milestones": [0.5]}
@@ -99,7 +100,7 @@ def test_writes_a_file_per_stage_and_variant_of_the_study(configs, workspace):
     study = ["resnet20", "simple_nn"]
     files = configs(changed({"study": study}))
     stages = {"download.yaml", "normalize.yaml", "evaluate.yaml", "aggregate.yaml"}
-    assert set(files) == stages | {f"train/{variant}.yaml" for variant in study}
+    assert set(files) == {"params.yaml", *stages, *(f"train/{variant}.yaml" for variant in study)}
 
     params, variants = resolve("params.yaml")
     folder = workspace / "configs"
@@ -159,6 +160,23 @@ def test_seeds_of_its_own_reach_one_variant_and_the_report(configs, workspace):
     assert different(own, base) == {"train/l1.yaml", "aggregate.yaml"}
     seeds = ReportParams.read(workspace / "configs/aggregate.yaml").seeds
     assert (seeds["l1"], seeds["simple_nn"]) == ([0, 1, 2, 3], VALUES["seeds"])
+
+
+def test_the_settings_are_kept_as_they_were(configs, workspace):
+    values = changed({"train.lr": 0.02, "variants.l1.lr": 1e-5, "seeds": [7]})
+    configs(values)
+    assert read_yaml(workspace / "configs/params.yaml") == values
+
+
+def test_settings_that_change_while_they_are_checked_are_refused(configure, workspace, monkeypatch):
+    """DVC reads the file when the stage has ended: the change would pass for what was checked and never be taken up."""
+
+    def edit(*_):
+        (workspace / "params.yaml").write_bytes(replaced("label: cifar10 ", "label: another "))
+
+    monkeypatch.setattr("ablation.configuration.study.equal_settings", lambda _: [])
+    monkeypatch.setattr("ablation.configuration.study.write_configs", edit)
+    assert configure(VALUES) == "error: params.yaml: changed while it was checked; run the same command again"
 
 
 def test_equal_settings_are_named(configure, capsys):

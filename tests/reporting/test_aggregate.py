@@ -80,7 +80,7 @@ def test_where_the_runs_come_from_is_on_the_page_and_beside_it(
     Path("params.yaml").write_text("lr: 0.01\n")
     for arguments in (["init", "--quiet"], ["add", "params.yaml"], ["commit", "--quiet", "--message", "settings"]):
         subprocess.run(["git", *identity, *arguments], check=True)
-    Path("params.yaml").write_text("lr: 0.1\n")
+    Path("configs/params.yaml").write_text("lr: 0.1\n")
     run_stage("aggregate")
     origin = json.loads(Path("results/provenance.json").read_text())
     assert origin["changed"] == [{"name": "lr", "default": 0.01, "value": 0.1}]

@@ -34,8 +34,10 @@ def git(*arguments: str) -> str:
 
 @pytest.fixture
 def repository(folder: Path) -> Path:
-    """Committed: params.yaml and src/code.py."""
-    (folder / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    """Committed: params.yaml and src/code.py; the stage configure has written configs/."""
+    (folder / "configs").mkdir()
+    for name in ("params.yaml", "configs/params.yaml"):
+        (folder / name).write_text(yaml.safe_dump(PARAMS))
     (folder / "src").mkdir()
     (folder / "src/code.py").write_text("")
     git("init", "--quiet")
@@ -62,7 +64,8 @@ def test_settings_that_changed_are_named_with_what_they_were(repository: Path) -
     optimizer = {"name": "adam", "beta1": 0.9}
     train = {"lr": 0.1, "optimizer": optimizer}
     changed = {"seeds": [0, 1], "train": train, "variants": {"a": {"epochs": 5, "url": "file:/a b"}}}
-    (repository / "params.yaml").write_text("# settings\n" + yaml.safe_dump(changed))
+    (repository / "configs/params.yaml").write_text("# settings\n" + yaml.safe_dump(changed))
+    (repository / "params.yaml").write_text("seeds: [7]  # of the next study\n")
 
     facts = provenance.provenance()
 
@@ -127,7 +130,8 @@ def test_a_folder_of_a_repository_has_params_of_its_own(repository: Path, monkey
     (below / "params.yaml").write_text("lr: 1\n")
     git("add", "--all")
     git("commit", "--quiet", "--message", "below")
-    (below / "params.yaml").write_text("lr: 2\n")
+    (below / "configs").mkdir()
+    (below / "configs/params.yaml").write_text("lr: 2\n")
     monkeypatch.chdir(below)
 
     assert provenance.provenance()["changed"] == [{"name": "lr", "default": 1, "value": 2}]
@@ -146,9 +150,9 @@ def test_what_cannot_be_told_is_absent(folder: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("content", [None, "a: [1"])
 def test_unreadable_params_are_absent(repository: Path, content: str | None) -> None:
-    (repository / "params.yaml").unlink()
+    (repository / "configs/params.yaml").unlink()
     if content is not None:
-        (repository / "params.yaml").write_text(content)
+        (repository / "configs/params.yaml").write_text(content)
 
     assert "changed" not in provenance.provenance()
 

@@ -111,7 +111,8 @@ def equal_settings(variants: dict[str, VariantParams]) -> list[list[str]]:
 
 
 def write_configs(params: StudyParams, variants: dict[str, VariantParams], folder: Path) -> None:
-    """One YAML file per stage, and train/<variant>.yaml per variant, under `folder`."""
+    """One YAML file per stage, train/<variant>.yaml per variant, and params.yaml as it was, under `folder`."""
+    write_yaml(folder / "params.yaml", params.model_dump())
     data = params.data.model_dump()
     write_yaml(folder / "download.yaml", {key: data[key] for key in DownloadParams.model_fields})
     write_yaml(folder / "normalize.yaml", {key: data[key] for key in NormalizeParams.model_fields})

@@ -10,6 +10,7 @@ from typing import Any
 from ablation.common.errors import InvalidInput
 from ablation.common.settings import parse_yaml, read_yaml
 
+CONFIGURED = "configs/params.yaml"  # as it was when the study began; the one in the workspace may be the next one's
 CODE = ["src", "stages", "dvc.yaml"]
 MAX_SHOWN = 10  # of a list
 
@@ -17,8 +18,8 @@ MAX_SHOWN = 10  # of a list
 def provenance() -> dict[str, Any]:
     """Facts for JSON, each absent where it cannot be told: no git, no repository, no commit.
 
-    commit: short hash; date: of that commit; uncommitted: those of CODE that differ from it. changed: the settings in
-    params.yaml that do, as [{"name": dotted path, "default": the commit's, "value": ...}], without `default` or `value`
+    commit: short hash; date: of that commit; uncommitted: those of CODE that differ from it. changed: the settings of
+    the study that do, as [{"name": dotted path, "default": the commit's, "value": ...}], without `default` or `value`
     where there is no such setting.
     """
     facts: dict[str, Any] = {}
@@ -29,7 +30,7 @@ def provenance() -> dict[str, Any]:
     committed = _git("show", "HEAD:./params.yaml")
     if committed is not None:
         with contextlib.suppress(InvalidInput):
-            facts["changed"] = changes(parse_yaml(committed, "HEAD:params.yaml"), read_yaml("params.yaml"))
+            facts["changed"] = changes(parse_yaml(committed, "HEAD:params.yaml"), read_yaml(CONFIGURED))
     return facts
 
 
