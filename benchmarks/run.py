@@ -46,13 +46,18 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--splits", type=Path, help="folder of the images, if not data/splits")
     parser.add_argument("--label", help="names the images of --splits")
-    parser.add_argument("--rounds", type=int, default=3, help="of every comparison")
+    parser.add_argument("--rounds", type=int, choices=range(1, 100), metavar="N", default=3, help="of every comparison")
     parser.add_argument("--only", nargs="+", choices=list(GROUPS), help="print these groups, write nothing")
     arguments = parser.parse_args()
     if (arguments.splits is None) != (arguments.label is None):
         parser.error("--splits and --label go together")
     if arguments.splits is not None and (found := num_training_images(arguments.splits)) < ALL_IMAGES:
         parser.error(f"--splits {arguments.splits}: {found:,} training images; {ALL_IMAGES:,} are needed")
+    if not arguments.only:
+        try:
+            replace_measured(DOCUMENT.read_text(encoding="utf-8"), "", arguments.device)
+        except (OSError, ValueError) as error:
+            parser.error(str(error))
     return arguments
 
 

@@ -47,6 +47,22 @@ def test_too_few_images_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert f"error: --splits {tmp_path}: 9 training images; 45,000 are needed\n" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--rounds", "0"], "argument --rounds: invalid choice: 0"),
+        ([], "must hold the lines <!-- measured by make bench"),
+    ],
+)
+def test_what_would_fail_at_the_end_is_refused_at_the_start(arguments, told, tmp_path, monkeypatch, capsys) -> None:
+    (tmp_path / "performance.md").write_text("no marks")
+    monkeypatch.setattr("benchmarks.run.DOCUMENT", tmp_path / "performance.md")
+    monkeypatch.setattr("sys.argv", ["run", *arguments])
+    with pytest.raises(SystemExit) as end:
+        parse()
+    assert end.value.code == 2 and told in capsys.readouterr().err
+
+
 def test_profile_names_the_largest_operations_of_either_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sections, "NUM_OPERATIONS", 1)
     steps = {"A": {"aten::mm": 6.0, "aten::add": 3.0, "aten::relu": 1.0}, "B": {"aten::add": 15.0, "aten::relu": 5.0}}

@@ -191,3 +191,11 @@ def test_a_bar_in_a_cell_does_not_end_it() -> None:
 
 def test_the_time_is_of_all_runs_in_minutes(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "; 1 minutes of training, the sum over 12 runs." in publish(monkeypatch, "results")  # 66 s
+
+
+@pytest.mark.parametrize("name", ["NA", "nan", "1e-2"])
+def test_a_variant_may_be_called_as_no_number_is(name: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = pd.read_csv("results/ablation.csv")
+    table.assign(variant=name, seed=range(len(table))).to_csv("results/ablation.csv", index=False)
+    text = publish(monkeypatch, "results")
+    assert [row[0] for row in rows(text, "Accuracy, best validation accuracy first")[2:]] == [f"`{name}`"]

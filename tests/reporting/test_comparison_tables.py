@@ -163,3 +163,9 @@ def test_effects_in_their_units(report: Report, metric: str, difference: float, 
 def test_seeds_are_told_of_both_where_they_differ(report: Report) -> None:
     row = dataclasses.replace(report.compared.rows[0], num_seeds=3, num_baseline_seeds=5)
     assert comparison_tables.seeds_text(row) == "3 and 5"
+
+
+def test_an_effect_that_rounds_to_zero_has_no_minus(compared: Comparisons) -> None:
+    row = next(row for row in compared.rows if row.name == "l2_too_strong")
+    nothing = dataclasses.replace(row, difference=-1e-9, low=-1e-9, high=0.01)
+    assert comparison_tables.effect_text(nothing) == "+0.00 [+0.00, +1.00]"

@@ -21,6 +21,9 @@ PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 PLOTS = {name: properties for plot in PIPELINE["plots"] for name, properties in plot.items()}
 
 
+CROSS = 'd="M-3.162,-3.162L3.162,3.162M3.162,-3.162L-3.162,3.162"'
+
+
 def as_dvc_reads(frame: pd.DataFrame, rev: str) -> list[dict[str, Any]]:
     """DVC reads a CSV as strings, and adds the revision."""
     return [row | {"rev": rev} for row in csv.DictReader(io.StringIO(frame.to_csv(index=False)))]
@@ -28,11 +31,16 @@ def as_dvc_reads(frame: pd.DataFrame, rev: str) -> list[dict[str, Any]]:
 
 def draw(rows: list[dict[str, Any]], template: str, **properties: Any) -> list[str]:
     """What the marks of the picture say of themselves."""
+    svg = drawn(rows, template, **properties)
+    return re.findall(r'aria-label="([^"]*)"', svg) + re.findall(r">([^<>]+)</text>", svg)
+
+
+def drawn(rows: list[dict[str, Any]], template: str, **properties: Any) -> str:
     renderer = VegaRenderer(rows, "plot", template=template, template_dir=str(ROOT / ".dvc/plots"), **properties)
     spec = renderer.get_filled_template()
     assert "<DVC_METRIC" not in str(spec)
-    svg = vl_convert.vegalite_to_svg(spec, vl_version="5.8")  # the oldest at hand; DVC's page loads 5.2
-    return re.findall(r'aria-label="([^"]*)"', svg) + re.findall(r">([^<>]+)</text>", svg)
+    svg: str = vl_convert.vegalite_to_svg(spec, vl_version="5.8")  # the oldest at hand; DVC's page loads 5.2
+    return svg
 
 
 def draw_plot(name: str, rows: list[dict[str, Any]]) -> list[str]:
@@ -89,6 +97,22 @@ def test_seeds_of_a_variant_of_which_one_stopped_early_are_drawn_apart(frames: d
 
     lines = {match[1] for word in words if "variant: lr_1e-0" in word and (match := re.search(r"line: (\w+)", word))}
     assert lines == {"0", "1", "2"}
+
+
+@pytest.mark.parametrize("alike", [False, True])
+def test_a_cross_marks_where_a_run_diverged_also_where_all_did_so_at_once(
+    frames: dict[str, pd.DataFrame], alike: bool
+) -> None:
+    curves = frames["curves.csv"]
+    if alike:
+        first = curves[(curves["variant"] != "lr_1e-0") | (curves["epoch"] == 1)]
+        curves = first.assign(train_loss=first["train_loss"].mask(first["variant"] == "lr_1e-0"))
+    plot = PLOTS["learning_curves"]
+    svg = drawn(as_dvc_reads(curves, "workspace"), plot["template"], x=plot["x"], y="val_accuracy", title="curves")
+    crosses = [mark for mark in re.findall(r"<path[^>]*>", svg) if CROSS in mark and 'opacity="1"' in mark]
+    assert sorted(mark.split('aria-label="')[1].split(";")[0] for mark in crosses) == (
+        ["epoch: 1"] if alike else ["epoch: 1", "epoch: 2"]
+    )
 
 
 def test_accuracies_are_those_of_the_table(frames: dict[str, pd.DataFrame]) -> None:

@@ -8,7 +8,15 @@ from ablation.analysis.metrics import METRICS
 from ablation.common.settings import Settings, nearest
 
 Name = Annotated[str, Field(pattern="^[A-Za-z0-9_][A-Za-z0-9_-]*$")]  # of files, and in DVC's params paths: no dot
-Title = Annotated[str, Field(min_length=1)]
+
+
+def _one_line(text: str) -> str:
+    if not text or text != " ".join(text.splitlines()).strip():
+        raise ValueError(f"{text!r} must be text in one line, without space around it")
+    return text
+
+
+Title = Annotated[str, AfterValidator(_one_line)]  # a line break would cut the row of a Markdown table
 
 
 class SweepParams(Settings):
@@ -71,7 +79,7 @@ class ComparisonParams(Settings):
     """What the study claims of `variant` against `baseline`, or of `variant` alone; accuracies are fractions."""
 
     title: Title
-    family: str  # comparisons that answer one question; Holm's correction is over them
+    family: Title  # comparisons that answer one question; Holm's correction is over them
     metric: Annotated[str, AfterValidator(_known)]
     variant: str
     baseline: str | None

@@ -7,6 +7,7 @@ between the README's markers. No stage depends on this code, so a change here re
 import hashlib
 import io
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from ablation.reporting import comparison_tables, forest, provenance, style, tab
 README, FOLDER = Path("README.md"), Path("docs/results")
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 COPIED = ["ablation.csv", "comparisons.csv", "statements.csv", "provenance.json"]
+TEXTS = ["variant", "baseline", "name", "title", "family", "data"]
 FIGURE = "forest.png"
 SOURCE = "sha256 of comparisons.csv"  # in the figure's text: it was drawn from that very table
 
@@ -51,7 +53,7 @@ def replaced(readme: str, section: str) -> str:
 
 def section(folder: Path) -> str:
     """The results in Markdown, from the files that `main` leaves in `folder`."""
-    runs = pd.read_csv(folder / "ablation.csv", dtype={"diverged_epoch": "Int64"})
+    runs = _read_table(folder / "ablation.csv", ["diverged_epoch"])
     label = str(runs["data"].iloc[0])
     parts = ["", f"The data: **{tables.data_name(label)}**. {_origin(runs, read_json(folder / 'provenance.json'))}"]
     if label != tables.OFFICIAL:
@@ -80,7 +82,7 @@ def section(folder: Path) -> str:
 
 def read_comparisons(path: Path) -> list[Comparison]:
     """Those of results/comparisons.csv that were run."""
-    table = pd.read_csv(path, dtype=dict.fromkeys(comparison_tables.INTEGER_COLUMNS, "Int64"))
+    table = _read_table(path, comparison_tables.INTEGER_COLUMNS)
     ran = table[table["verdict"] != "not run"][comparison_tables.COLUMNS].astype(object)
     records: list[dict[Any, Any]] = ran.where(ran.notna(), None).to_dict("records")
     return [
@@ -89,7 +91,7 @@ def read_comparisons(path: Path) -> list[Comparison]:
 
 
 def _claimed(path: Path) -> dict[str, str]:
-    table = pd.read_csv(path)
+    table = _read_table(path)
     return dict(zip(table["name"], table["claimed"], strict=True))
 
 
@@ -174,6 +176,12 @@ def _markdown(table: pd.DataFrame) -> str:
     """Without the padding that would make a line of every table as long as its longest."""
     lines: list[list[Any]] = [list(table), ["---"] * len(table.columns), *table.to_numpy().tolist()]
     return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _read_table(path: Path, integers: Sequence[str] = ()) -> pd.DataFrame:
+    """A table of results/; a variant may be called NA or 1e-2, and is missing where nothing stands."""
+    kinds = dict.fromkeys(TEXTS, "str") | dict.fromkeys(integers, "Int64")
+    return pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=[""])
 
 
 def _read(path: Path) -> bytes:

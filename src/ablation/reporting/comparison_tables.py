@@ -68,7 +68,7 @@ def effect_text(row: Comparison) -> str:
     Of a figure for which the study claims a bound, the figure and its own interval.
     """
     metric = METRICS[row.metric]
-    form = f"{'' if _is_bounded(row) else '+'},.{metric.digits}f"
+    form = f"{'' if _is_bounded(row) else '+'}z,.{metric.digits}f"  # z: no -0.00
     effect = format(metric.scale * (row.difference + shift(row)), form)
     if row.low is not None and row.high is not None:
         low, high = (format(metric.scale * (bound + shift(row)), form) for bound in (row.low, row.high))
