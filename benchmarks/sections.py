@@ -165,7 +165,7 @@ def start(report: Report) -> None:
         rows.append([name, number(wall), number(training), number(measured.fixed)])
         report.at_most(f"Fixed cost of a train stage: {name}", measured.fixed, 5)
     header = ["", "whole stage, s", "of that training, s", "the rest, s"]
-    report.add("A train stage of one seed and one epoch", table(header, rows))
+    report.add("A train stage of one seed and one epoch, two threads", table(header, rows))
 
 
 def dvc(report: Report) -> None:

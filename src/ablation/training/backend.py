@@ -62,11 +62,11 @@ def cxx_version() -> str:
 
 
 def use_kernels(params: TrainParams, device: torch.device) -> None:
-    """Let the network of `params` train with this project's kernels: SimpleNN on a CPU, others on a GPU with tf32.
+    """Let the network of `params` train with this project's kernels: SimpleNN on a CPU, all that has any on a GPU.
 
-    With PyTorch's, and a note, where they fail: without GCC on a CPU; without Triton, the C compiler that it asks for
-    or support of this GPU. Raises what may be gone at the next try, no room for a compiler (InvalidInput) or on the
-    GPU: other kernels would train anew what was trained so far, to other bits.
+    With PyTorch's on a GPU without tf32 and, with a note, where they fail: without GCC on a CPU; without Triton, the C
+    compiler that it asks for or support of this GPU. Raises what may be gone at the next try, no room for a compiler
+    (InvalidInput) or on the GPU: other kernels would train anew what was trained so far, to other bits.
     """
     global _compilers
     _compilers = {}
