@@ -44,23 +44,7 @@ def forest(
     losses = not METRICS[rows[0].metric].is_share
     from_figures = rows[0].claim == "number"
     table = _table(rows, claimed, scale=1 if losses else 100)
-    numbers = table[NUMBERS].to_numpy(dtype=np.float64)
-    least, most = min(0.0, float(np.nanmin(numbers))), max(0.0, float(np.nanmax(numbers)))
-    margin = 0.05 * (most - least)
-    domain = [least - margin, most + margin]
-    table["band_low"] = table["claim_low"].fillna(domain[0])
-    table["band_high"] = table["claim_high"].fillna(domain[1])
-    axis: dict[str, Any] = {
-        "title": "nats" if losses else "percentage points (symmetric log scale)",
-        "scale": alt.Scale(domain=domain, nice=False)
-        if losses
-        else alt.Scale(type="symlog", constant=1, domain=domain, nice=False),
-        "axis": alt.Axis(labelExpr=SIGNED, tickCount=5)
-        if losses
-        else alt.Axis(
-            labelExpr=SIGNED, values=[tick for tick in TICKS if domain[0] <= tick <= domain[1]], orient="top"
-        ),
-    }
+    axis = _axis(table, losses)
     y = alt.Y("name:N", sort=table["name"].to_list(), axis=None)
     tooltip = [alt.Tooltip(f"{name}:N") for name in ("title", "claim", "effect", "seeds", "answer")]
     legend = alt.Legend(
@@ -89,7 +73,29 @@ def forest(
     return finish(chart, f"{what} against what the study {claims}: {data_name(label)}", subtitle)
 
 
+def _axis(table: pd.DataFrame, losses: bool) -> dict[str, Any]:
+    """That of all layers, around every number in `table`."""
+    domain = _domain(table)
+    if losses:
+        scale, axis = alt.Scale(domain=domain, nice=False), alt.Axis(labelExpr=SIGNED, tickCount=5)
+        return {"title": "nats", "scale": scale, "axis": axis}
+    ticks = [tick for tick in TICKS if domain[0] <= tick <= domain[1]]
+    return {
+        "title": "percentage points (symmetric log scale)",
+        "scale": alt.Scale(type="symlog", constant=1, domain=domain, nice=False),
+        "axis": alt.Axis(labelExpr=SIGNED, values=ticks, orient="top"),
+    }
+
+
+def _domain(table: pd.DataFrame) -> list[float]:
+    numbers = table[NUMBERS].to_numpy(dtype=np.float64)
+    least, most = min(0.0, float(np.nanmin(numbers))), max(0.0, float(np.nanmax(numbers)))
+    margin = 0.05 * (most - least)
+    return [least - margin, most + margin]
+
+
 def _table(rows: Sequence[Comparison], claimed: Mapping[str, str], scale: int) -> pd.DataFrame:
+    """A row for each, its numbers times `scale`; the band is what the claim allows, if open to the plot's edge."""
     table = pd.DataFrame(
         [
             {
@@ -105,4 +111,6 @@ def _table(rows: Sequence[Comparison], claimed: Mapping[str, str], scale: int) -
             for row in rows
         ]
     )
-    return table.assign(**{key: table[key].astype(float) * scale for key in NUMBERS})
+    table = table.assign(**{key: table[key].astype(float) * scale for key in NUMBERS})
+    low, high = _domain(table)
+    return table.assign(band_low=table["claim_low"].fillna(low), band_high=table["claim_high"].fillna(high))
