@@ -131,7 +131,7 @@ def test_a_commit_and_its_changed_settings_become_a_command(workspace: Path, mon
 
     text = publish(monkeypatch, "results")
 
-    assert "Aggregated at commit 1234567 with uncommitted changes in src, 2024-05-06. Made with\n" in text
+    assert "Aggregated with the code of 2024-05-06, 1234567, with uncommitted changes in src. The settings:\n" in text
     assert "\n```console\ndvc exp run -S 'seeds=[0,1]'\n```\n" in text
 
 

@@ -30,7 +30,7 @@ class SweepParams(Settings):
 class _Claim(Settings):
     """settings: name in `train` -> the value for which it is claimed; a list has the variant's and the baseline's.
 
-    Of a mapping, the keys that are named; None stands for any value. Variant and baseline may differ in no others.
+    Of a mapping, the keys that are named; None stands for any value. See comparability.not_comparable.
     """
 
     settings: dict[str, Any]

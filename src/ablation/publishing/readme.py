@@ -121,10 +121,10 @@ def _origin(runs: pd.DataFrame, facts: dict[str, Any]) -> str:
     said += f"{runs['train_images'].iloc[0]:,} images; {machine}; "
     said += f"{runs['seconds'].sum() / 60:,.0f} minutes of training, the sum over {len(runs)} runs."
     if "commit" in facts:
-        dirty = f" with uncommitted changes in {', '.join(facts['uncommitted'])}" if facts["uncommitted"] else ""
-        said += f" Aggregated at commit {facts['commit']}{dirty}, {facts['date'][:10]}."
+        dirty = f", with uncommitted changes in {', '.join(facts['uncommitted'])}" if facts["uncommitted"] else ""
+        said += f" Aggregated with the code of {facts['date'][:10]}, {facts['commit']}{dirty}."
     if "changed" in facts:
-        said += f" Made with\n\n```console\n{provenance.command(facts['changed'])}\n```"
+        said += f" The settings:\n\n```console\n{provenance.command(facts['changed'])}\n```"
     return said
 
 
