@@ -73,7 +73,7 @@ def prepared(variant: str, splits: str, num_images: int, device: str, **override
     """Settings and data of a variant on its first `num_images` training images; this process is set up for it."""
     settings = resolve("params.yaml")[1][variant].model_dump() | {"device": device, "epochs": 10_000} | overrides
     params = VariantParams.parse(settings, "benchmark")
-    place = prepare(params)
+    place = prepare(params, num_images)
     train, statistics = _split(splits, num_images)
     val = Split(train.images[:10], train.labels[:10])  # as good as none
     return params, load_data(train, val, Normalization.of(statistics, 32), params, place)

@@ -1,6 +1,6 @@
 """Compiles every kernel that a step of a variant starts on a GPU, on a machine without one, and prints how many.
 
-Usage: python -m tests.training.gpu_compilation params.yaml VARIANT tf32|bf16
+Usage: python -m tests.training.gpu_compilation params.yaml VARIANT tf32|bf16 CAPABILITY
 """
 
 import collections
@@ -18,15 +18,16 @@ from ablation.configuration.study import resolve
 from ablation.models import layers
 from ablation.models.build import build_model
 
-PARAMS, VARIANT, PRECISION = sys.argv[1:]
-SHARED_MEMORY = 227 * 1024  # bytes, of a program, of compute capability 9.0
+PARAMS, VARIANT, PRECISION = sys.argv[1:4]
+CAPABILITY = int(sys.argv[4])  # an A100 has 80, an RTX 4090 89, an H100 90
+SHARED_MEMORY = {80: 163, 89: 99, 90: 227}[CAPABILITY] * 1024  # bytes, of a program
 
 
 class Driver:
-    """Of an H100 that is not there."""
+    """Of a GPU that is not there."""
 
     def get_current_target(self) -> GPUTarget:
-        return GPUTarget("cuda", 90, 32)
+        return GPUTarget("cuda", CAPABILITY, 32)
 
     def get_current_device(self) -> int:
         return 0
@@ -65,7 +66,7 @@ if PRECISION == "bf16":  # autocast needs a GPU
     F.linear = lambda input, weight, bias: linear(input.float(), weight, bias)
 with torch.device("meta"):
     model = build_model(resolve(PARAMS)[1][VARIANT].model).train()
-    for num_images in (128, 72):  # the last batch of an epoch of 45,000 images
+    for num_images in (128, 72, 1):  # the last batch of an epoch of 45,000 images, and the smallest
         images = torch.empty(num_images, 32, 32, 3).permute(0, 3, 1, 2)
         model.zero_grad()
         F.cross_entropy(model(images), torch.zeros(num_images, dtype=torch.int64)).backward()

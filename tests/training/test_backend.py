@@ -31,10 +31,25 @@ def able(monkeypatch) -> torch.device:
 
 
 def test_a_gpu_trains_with_them_and_records_tritons_version(able, variant_params, capsys) -> None:
-    use_kernels(variant_params("resnet20_dws"), able)
+    use_kernels(variant_params("resnet20_dws"), able, 100)
     assert layers._gpu_kernels.conv2d is stand_in and layers._cpu_kernel is None
     assert versions()["triton"] == triton_version()
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("num_images", "sizes"), [(100, {16, 4}), (64, {16}), (12, {12})])
+def test_they_are_tried_out_on_a_batch_and_on_the_last_one_of_an_epoch(
+    num_images, sizes, able, variant_params, monkeypatch
+) -> None:
+    tried = set()
+
+    def stand_in_that_counts(input: Tensor, *arguments: Tensor) -> Tensor:
+        tried.add(len(input))
+        return stand_in(input, *arguments)
+
+    monkeypatch.setattr("ablation.training.gpu_convolution.conv2d", stand_in_that_counts)
+    use_kernels(variant_params("resnet20"), able, num_images)
+    assert tried == sizes
 
 
 def triton_version() -> str:
@@ -74,7 +89,7 @@ def test_where_one_fails_pytorchs_take_over_with_a_note(
         raise error
 
     monkeypatch.setattr(f"ablation.training.{kernel}", fails)
-    use_kernels(variant_params("resnet20_dws"), able)
+    use_kernels(variant_params("resnet20_dws"), able, 100)
     assert layers._gpu_kernels is None and "triton" not in versions()
     note = "note: layers by PyTorch's kernels, training is up to 2.5 times as slow"
     assert capsys.readouterr().err == f"{note} ({(str(error) or repr(error)).splitlines()[0]})\n"
@@ -91,12 +106,12 @@ def test_a_full_gpu_does_not_change_the_kernels(words, able, variant_params, mon
 
     monkeypatch.setattr("ablation.training.gpu_convolution.conv2d", fails)
     with pytest.raises(RuntimeError, match=words):
-        use_kernels(variant_params("resnet20"), able)
+        use_kernels(variant_params("resnet20"), able, 100)
 
 
 def test_a_device_without_tf32_has_nothing_to_gain(variant_params, monkeypatch, capsys) -> None:
     monkeypatch.setattr(backend, "_compilers", {"triton": "of the device before"})
-    use_kernels(variant_params("resnet20"), torch.device("meta"))
+    use_kernels(variant_params("resnet20"), torch.device("meta"), 100)
     assert layers._gpu_kernels is None and "triton" not in versions()
     assert capsys.readouterr().err == ""
 
@@ -112,12 +127,12 @@ def test_a_compiled_network_records_the_compiler_of_a_cpu(variant_params, tmp_pa
     stub.write_text("#!/bin/sh\necho 'g++ 12.2.0'\necho 'a second line'\n")
     stub.chmod(0o755)
     monkeypatch.setattr(cpp_builder, "get_cpp_compiler", lambda: str(stub))
-    prepare(variant_params("resnet20", compile=True, device="cpu"))
+    prepare(variant_params("resnet20", compile=True, device="cpu"), 100)
     assert versions()["c++"] == "g++ 12.2.0"
     monkeypatch.setattr(cpp_builder, "get_cpp_compiler", missing)
-    prepare(variant_params("resnet20", compile=True, device="cpu"))
+    prepare(variant_params("resnet20", compile=True, device="cpu"), 100)
     assert versions()["c++"] == "none"
-    prepare(variant_params("resnet20", device="cpu"))
+    prepare(variant_params("resnet20", device="cpu"), 100)
     assert "c++" not in versions()
 
 
@@ -142,12 +157,12 @@ def test_preparing_a_gpu_chooses_them_and_how_pytorchs_compute(
     monkeypatch.setattr(backend, "choose_device", lambda name: gpu)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
     monkeypatch.setattr(backend, "has_tf32", lambda device: True)
-    monkeypatch.setattr(backend, "use_kernels", lambda params, device: chosen.append(device))
+    monkeypatch.setattr(backend, "use_kernels", lambda params, device, num_images: chosen.append(device))
     flags = [(torch.backends.cuda.matmul, "allow_tf32"), (torch.backends.cudnn, "allow_tf32")]
     flags += [(torch.backends.cudnn, "benchmark"), (torch.utils.deterministic, "fill_uninitialized_memory")]
     before, mode = [getattr(*flag) for flag in flags], torch.get_deterministic_debug_mode()
     try:
-        assert prepare(variant_params(device="cuda", precision=precision, deterministic=deterministic)) == gpu
+        assert prepare(variant_params(device="cuda", precision=precision, deterministic=deterministic), 100) == gpu
         assert chosen == [gpu]
         tf32 = precision == "tf32"
         assert [getattr(*flag) for flag in flags] == [tf32, tf32, not deterministic, False]

@@ -65,7 +65,7 @@ def test_captured_steps_equal_eager_ones(
     precision, variant, variant_params, train_split, val_split, normalization, capsys
 ) -> None:
     params = variant_params(variant, device="cuda", precision=precision)
-    device = prepare(params)
+    device = prepare(params, 100)
     data = load_data(train_split, val_split, normalization, params, device)
     plans = plan_of(params, 1, 100).to(device).split(16, dim=1)  # the last one is smaller
     results = []
@@ -90,7 +90,7 @@ def test_a_step_that_cannot_be_captured_stays_eager_with_a_note(
 ) -> None:
     """Its dropout draws what it would have drawn, in the first epoch and in those that are seeded after it."""
     params = variant_params("dropout", device="cuda", precision="fp32")
-    device = prepare(params)
+    device = prepare(params, 100)
     data = load_data(train_split, val_split, normalization, params, device)
     plans = plan_of(params, 1, 100).to(device).split(16, dim=1)
     results = []
@@ -120,7 +120,7 @@ def test_a_capture_for_which_there_is_no_memory_ends_the_run(
 ) -> None:
     """Seeds side by side then have the memory of the others."""
     params = variant_params("simple_nn", device="cuda")
-    device = prepare(params)
+    device = prepare(params, 100)
     data = load_data(train_split, val_split, normalization, params, device)
     run, sums = new_run(params, 0, data), torch.zeros(3, device=device)
 

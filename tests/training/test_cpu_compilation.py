@@ -22,7 +22,7 @@ def test_simple_nn_trains_with_them_on_a_cpu_and_records_what_compiled_them(
     gcc, variant_params, tmp_path, monkeypatch, capsys
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    use_kernels(variant_params("simple_nn"), CPU)
+    use_kernels(variant_params("simple_nn"), CPU, 100)
     assert layers._cpu_kernel is conv_pool
     macros = subprocess.run(["gcc", "-dM", "-E", "-xc", os.devnull], capture_output=True, text=True).stdout
     version, lanes = versions()["gcc"].rsplit(", ", 1)
@@ -48,7 +48,7 @@ def test_without_gcc_pytorch_takes_over_with_a_note(
         compiler = str(stub)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CC", compiler)
-    use_kernels(variant_params("simple_nn"), CPU)
+    use_kernels(variant_params("simple_nn"), CPU, 100)
     assert layers._cpu_kernel is None and "gcc" not in versions()
     note = f"note: layers by PyTorch's kernels, training is up to 2.5 times as slow ({reason})\n"
     assert capsys.readouterr().err == note
@@ -60,7 +60,7 @@ def test_a_network_that_they_do_not_serve_does_not_ask_for_gcc(
     name, precision, no_kernels, variant_params, monkeypatch, capsys
 ) -> None:
     monkeypatch.setenv("CC", "absent")
-    use_kernels(variant_params(name, precision=precision), CPU)
+    use_kernels(variant_params(name, precision=precision), CPU, 100)
     assert "gcc" not in versions() and capsys.readouterr().err == ""
 
 
@@ -80,7 +80,7 @@ def test_what_may_pass_does_not_change_the_kernels(line, no_kernels, tmp_path, v
     compiler.chmod(0o755)
     monkeypatch.setenv("CC", str(compiler))
     with pytest.raises(InvalidInput, match=f"^could not compile the kernels of this project: {line}$"):
-        use_kernels(variant_params("simple_nn"), CPU)
+        use_kernels(variant_params("simple_nn"), CPU, 100)
 
 
 def test_the_library_is_compiled_once_for_a_source_a_processor_and_flags(gcc, tmp_path, monkeypatch) -> None:

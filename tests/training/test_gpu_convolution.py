@@ -149,7 +149,7 @@ def test_on_a_gpu_they_are_as_exact_as_tensor_cores_and_repeat_their_bits(
 def test_a_layer_takes_them_in_training_and_where_its_factors_may_be_cut(
     tf32, gradients, autocast, taken, variant_params, monkeypatch
 ) -> None:
-    use_kernels(variant_params("resnet20"), GPU)
+    use_kernels(variant_params("resnet20"), GPU, 100)
     calls, kernels = [], layers._gpu_kernels
     counted = kernels._replace(conv2d=lambda *arguments: (calls.append(1), kernels.conv2d(*arguments))[1])
     layers.train_with(gpu=counted)

@@ -80,7 +80,7 @@ def test_an_interrupted_run_ends_with_the_bits_of_an_uninterrupted_one(
     variant, device, variant_params, train_split, val_split, normalization
 ) -> None:
     params = variant_params(variant, epochs=4, device=device)
-    data = load_data(train_split, val_split, normalization, params, prepare(params) if device == "cuda" else CPU)
+    data = load_data(train_split, val_split, normalization, params, prepare(params, 100) if device == "cuda" else CPU)
     whole = run_to_end(params, 5, data)
 
     first = new_run(params, 5, data)
@@ -132,7 +132,7 @@ def test_two_runs_on_cuda_have_the_same_bits(
     variant, variant_params, train_split, val_split, normalization, capsys
 ) -> None:
     params = variant_params(variant, device="cuda", batch_size=32)
-    device = prepare(params)
+    device = prepare(params, 100)
     data = load_data(train_split, val_split, normalization, params, device)
     runs = [new_run(params, 0, data) for _ in range(2)]
     for run in runs:

@@ -159,7 +159,7 @@ def test_seeds_on_streams_get_the_bits_of_seeds_alone(
 ) -> None:
     """Each has two graphs, of the full and of the last, smaller batch. The generator is left as it was."""
     params = variant_params(variant, device="cuda", epochs=4)
-    device = prepare(params)
+    device = prepare(params, 100)
     data = load_data(train_split, val_split, normalization, params, device)
     torch.manual_seed(5)
     before = torch.cuda.get_rng_state(device)

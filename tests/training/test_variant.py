@@ -162,7 +162,7 @@ def test_a_seed_leaves_what_its_run_alone_would(variant_params, project, train_s
     params = variant_params("simple_nn_bn", augmentation="none", epochs=4, seeds=[0, 3])
     run_stage(params, project, check=True)
     monkeypatch.chdir(project)
-    prepare(params)  # the same kernels
+    prepare(params, 100)  # the same kernels
     data = load_data(train_split, val_split, Normalization.of(STATISTICS, 32), params, torch.device("cpu"))
     for seed in params.seeds:
         run = new_run(params, seed, data)

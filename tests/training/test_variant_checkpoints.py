@@ -95,7 +95,7 @@ def test_a_checkpoint_of_other_versions_is_not_taken(params: VariantParams, proj
 def test_the_key_knows_the_code_that_a_device_needs(params: VariantParams, project: Path, monkeypatch) -> None:
     """Preparing a GPU loads the kernels."""
     order = []
-    monkeypatch.setattr(variant, "prepare", lambda params: order.append("prepare") or torch.device("cpu"))
+    monkeypatch.setattr(variant, "prepare", lambda *_: order.append("prepare") or torch.device("cpu"))
     monkeypatch.setattr(variant, "loaded", lambda: order.append("loaded") or [])
     train(params, project)
     assert order == ["prepare", "loaded"]

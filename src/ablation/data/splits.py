@@ -89,6 +89,11 @@ def read_statistics(path: Path) -> Statistics:
         ) from None
 
 
+def read_num_images(path: Path) -> dict[str, int]:
+    """Split -> images, from statistics that `read_statistics` accepts."""
+    return dict(read_json(path)["num_images"])
+
+
 def channels_last(images: Tensor) -> Tensor:
     """[N, C, H, W] -> contiguous [N, H, W, C]."""
     return images.permute(0, 2, 3, 1).contiguous()

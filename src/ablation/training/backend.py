@@ -19,13 +19,13 @@ from ablation.training import checkpoint
 from ablation.training.params import TrainParams
 from ablation.training.step import autocast
 
-MAX_IMAGES = 50_000  # of a batch: CIFAR-10 has no more for training
 _compilers: dict[str, str] = {}  # of what networks train with -> their versions
 
 
-def prepare(params: TrainParams) -> torch.device:
+def prepare(params: TrainParams, num_images: int) -> torch.device:
     """Choose the device and set determinism and precision for this process, before any tensor work.
 
+    num_images: of the training split.
     One thread until a seed sets `num_threads`: a thread pool would not survive the fork into one process per seed.
     Deterministic: every operation has one result, bit for bit, on the same device. cuDNN then picks among deterministic
     algorithms without timing them. Max-pooling is deterministic as its windows do not overlap in any network here.
@@ -43,7 +43,7 @@ def prepare(params: TrainParams) -> torch.device:
     tf32 = precision(params, device) == "tf32"
     torch.backends.cuda.matmul.allow_tf32 = tf32
     torch.backends.cudnn.allow_tf32 = tf32
-    use_kernels(params, device)
+    use_kernels(params, device, num_images)
     if params.compile and device.type == "cpu":
         _compilers["c++"] = cxx_version()
     return device
@@ -61,7 +61,7 @@ def cxx_version() -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.partition("\n")[0]
 
 
-def use_kernels(params: TrainParams, device: torch.device) -> None:
+def use_kernels(params: TrainParams, device: torch.device, num_images: int) -> None:
     """Let the network of `params` train with this project's kernels: SimpleNN on a CPU, all that has any on a GPU.
 
     With PyTorch's on a GPU without tf32 and, with a note, where they fail: without GCC on a CPU; without Triton, the C
@@ -84,7 +84,7 @@ def use_kernels(params: TrainParams, device: torch.device) -> None:
                 gpu_convolution.conv2d, gpu_depthwise.depthwise_conv2d, gpu_batch_norm.batch_norm
             )
             layers.train_with(gpu=kernels)
-            try_out(params, device)
+            try_out(params, device, num_images)
             _compilers = {"triton": gpu_convolution.VERSION}
     except Exception as error:
         layers.train_with()
@@ -97,15 +97,17 @@ def use_kernels(params: TrainParams, device: torch.device) -> None:
         print(f"note: layers by PyTorch's kernels, training is up to 2.5 times as slow ({reason})", file=sys.stderr)
 
 
-def try_out(params: TrainParams, device: torch.device) -> None:
-    """Take a batch through the network, forward and backward: whatever kernels it has for that are compiled and run."""
+def try_out(params: TrainParams, device: torch.device, num_images: int) -> None:
+    """Take a batch through the network, forward and backward: whatever kernels it has for that are compiled and run.
+
+    Then one of as many as the last of an epoch of `num_images`, which may take others.
+    """
     model = build_model(params.model).train().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    images = torch.zeros(min(params.batch_size, MAX_IMAGES), 3, 32, 32, device=device).contiguous(
-        memory_format=torch.channels_last
-    )
-    with autocast(params, device):
-        logits = model(images)
-    logits.sum().backward()
+    for size in {min(params.batch_size, num_images), num_images % params.batch_size} - {0}:
+        images = torch.zeros(size, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
+        with autocast(params, device):
+            logits = model(images)
+        logits.sum().backward()
     torch.cuda.synchronize(device)
 
 

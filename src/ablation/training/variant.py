@@ -13,7 +13,7 @@ import torch
 from ablation.common.errors import check_code
 from ablation.common.files import write_json
 from ablation.common.sources import loaded
-from ablation.data.splits import Normalization, read_split, read_statistics
+from ablation.data.splits import Normalization, read_num_images, read_split, read_statistics
 from ablation.models.device import enough_memory
 from ablation.models.weights import save_weights
 from ablation.training import checkpoint
@@ -37,17 +37,18 @@ def train_variant(params: VariantParams, splits: Path, output: Path) -> None:
     metrics/ and timing/, with an entry per seed.
     """
     setting = f"variants.{output.name}.batch_size (or train.batch_size, if the variant does not set it)"
-    with enough_memory(params.batch_size, setting):
-        device = prepare(params)
-    code = loaded()  # what it needs on this device included
     inputs = [splits / name for name in ("train.safetensors", "val.safetensors", "statistics.json")]
+    statistics, num_images = read_statistics(inputs[2]), read_num_images(inputs[2])
+    with enough_memory(params.batch_size, setting):
+        device = prepare(params, num_images["train"])
+    code = loaded()  # what it needs on this device included
     # What is excluded does not affect a seed's result.
     settings = params.model_dump(exclude={"seeds", "device", "checkpoint_every_epochs"})
     identity = checkpoint.key({**settings, "on": describe(device), **versions()}, [*code, *inputs])
     check_code()  # what is on disk, and in the key, is what was imported
     with alone_in(output), checkpoint.claimed(checkpoint.root() / identity, params.seeds) as folder:
         train, val = read_split(inputs[0]), read_split(inputs[1])
-        normalization = Normalization.of(read_statistics(inputs[2]), train.images.shape[-1])
+        normalization = Normalization.of(statistics, train.images.shape[-1])
         with enough_memory(params.batch_size, setting):
             data = load_data(train, val, normalization, params, device)
             steps = functools.partial(train_seed, params, data, output, folder)
