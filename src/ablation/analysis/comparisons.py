@@ -144,7 +144,7 @@ def _obstacle(params: ComparisonParams, runs: pd.DataFrame) -> str | None:
 
 
 def _speed_obstacle(runs: pd.DataFrame) -> str | None:
-    """In which other ways speeds were measured than one another, if they were."""
+    """In what the speeds of `runs` were measured differently, if they were."""
     ways = runs[[name for name in MEASURED_ON if name in runs]].astype(object).fillna("none")
     # A seed's time is its own on one CPU thread alone. Elsewhere it depends on how many train beside it.
     own_time = runs["device"].str.startswith("cpu") & (runs["num_threads"] == 1)
