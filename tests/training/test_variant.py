@@ -29,7 +29,7 @@ from tests.training.conftest import STATISTICS, checkpoints, train
 PROJECT = Path(__file__).parents[2]
 
 
-def test_what_another_process_still_writes_for_the_variant_is_waited_for_and_removed(params, project, capsys) -> None:
+def test_what_another_process_still_writes_for_the_variant_is_waited_for_and_removed(project: Path, capsys) -> None:
     """A stage outlives a DVC that was killed alone; the next one may have other settings and fewer seeds."""
     orphan = """
 import sys, time
@@ -44,12 +44,17 @@ with alone_in(Path("runs/test")):
 """
     with subprocess.Popen([sys.executable, "-c", orphan], stdout=subprocess.PIPE, text=True, cwd=project) as other:
         assert other.stdout is not None and other.stdout.readline() == "held\n"
-        train(params, project)
-        assert other.wait() == 0
+        with variant.alone_in(project / "runs/test"):
+            assert other.wait() == 0
+            assert not any(path.is_file() for path in (project / "runs").rglob("*"))
     assert f"note: process {other.pid} is already running this training; waiting" in capsys.readouterr().err
+
+
+def test_weights_that_another_run_has_left_are_removed(params: VariantParams, project: Path) -> None:
+    (project / "runs/test/weights").mkdir(parents=True)
+    (project / "runs/test/weights/seed-7.safetensors").write_text("of a seed that the variant no longer has")
+    train(params, project)
     assert [path.name for path in (project / "runs/test/weights").iterdir()] == ["seed-0.safetensors"]
-    load_weights(project / "runs/test/weights/seed-0.safetensors")
-    assert "of other settings" not in (project / "runs/test/timing/seed-0/metrics.json").read_text()
 
 
 def test_it_leaves_facts_gradients_weights_and_the_last_checkpoint(params: VariantParams, project: Path) -> None:
