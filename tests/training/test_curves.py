@@ -35,10 +35,11 @@ def test_each_figure_has_a_curve_of_its_own(tmp_path) -> None:
 def test_their_end_asks_nothing_of_dvc_and_reaches_the_disk(tmp_path, monkeypatch) -> None:
     """In an experiment with the default study, Live.end takes half a second."""
     monkeypatch.setattr("dvclive.live.ensure_dir_is_tracked", lambda *_: pytest.fail("looked for tracked files"))
-    monkeypatch.setattr("dvclive.live.Live._inside_dvc_exp", True, raising=False)
     synced = []
     monkeypatch.setattr("ablation.training.curves.sync", synced.append)
     curves = Curves(tmp_path / "metrics", tmp_path / "timing")
+    for live in (curves.metrics, curves.timing):
+        live._inside_dvc_exp, live._dvc_repo = True, object()
     curves.log(Epoch(1, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, seconds=7.0, images_per_second=8.0, gradient_norms=[]))
     curves.close()
     summary = json.loads((tmp_path / "metrics/metrics.json").read_text())

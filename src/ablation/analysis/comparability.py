@@ -1,6 +1,6 @@
 """Which comparisons these runs can answer: those of the data and settings for which the claim is made."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ablation.analysis.metrics import METRICS
@@ -37,7 +37,7 @@ def not_comparable(params: ReportParams, num_train_images: int) -> dict[str, str
             differing += [
                 f"{path} {_told(value)} against {_told(other)}"
                 for path, (value, other) in differences(*compared).items()
-                if not any(f"{path}.".startswith(f"{named}.") for named in beside.union(_named(claimed_for)))
+                if path not in beside and not _names(claimed_for, path)
             ]
         if differing:
             reasons[name] = "; ".join(differing)
@@ -59,8 +59,29 @@ def differences(settings: Mapping[str, Any], others: Mapping[str, Any]) -> dict[
 
     Without settings that only one has, since another name (of a network, an optimiser) has them.
     """
-    first, second = dict(_flat(settings)), dict(_flat(others))
-    return {path: (first[path], second[path]) for path in first if path in second and first[path] != second[path]}
+    found = changes(others, settings)
+    return {each["name"]: (each["value"], each["default"]) for each in found if {"default", "value"} <= set(each)}
+
+
+def changes(defaults: Mapping[str, Any], values: Mapping[str, Any], path: str = "") -> list[dict[str, Any]]:
+    """The settings in which nested `values` differ from `defaults`; a list is one setting.
+
+    As [{"name": dotted path, "default": ..., "value": ...}], without `default` or `value` where there is none. A
+    mapping that is gone is one as well, since Hydra deletes it whole, but no key of it that is null.
+    """
+    found: list[dict[str, Any]] = []
+    for key in {**defaults, **values}:
+        name = f"{path}.{key}".removeprefix(".")
+        before, after = defaults.get(key), values.get(key)
+        if key not in values:
+            found.append({"name": name, "default": before})
+        elif isinstance(after, dict) and after and (key not in defaults or (isinstance(before, dict) and before)):
+            found += changes(before or {}, after, name)
+        elif key not in defaults:
+            found.append({"name": name, "value": after})
+        elif before != after:
+            found.append({"name": name, "default": before, "value": after})
+    return found
 
 
 def _over(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,19 +92,12 @@ def _over(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     return {**base, **own, **both}
 
 
-def _flat(settings: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted path and value of each setting."""
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{path}{key}.")
-        else:
-            yield f"{path}{key}", value
-
-
-def _named(claimed_for: Mapping[str, Any]) -> set[str]:
-    """Dotted paths of the settings of a claim."""
-    pairs = {setting: value if isinstance(value, list) else [value] for setting, value in claimed_for.items()}
-    return {path for setting, values in pairs.items() for value in values for path, _ in _flat({setting: value})}
+def _names(claimed_for: Mapping[str, Any], path: str) -> bool:
+    """Whether a claim for these settings is about the one at the dotted `path`."""
+    setting, _, key = path.partition(".")
+    value = claimed_for.get(setting, {})
+    both = value if isinstance(value, list) else [value]
+    return any(not isinstance(each, dict) or key in each for each in both)
 
 
 def _unlike(setting: str, values: list[Any], wanted: list[Any]) -> list[str]:

@@ -14,21 +14,6 @@ class InvalidInput(ValueError):  # noqa: N818 - it is the input that is wrong
     """Input that the user has to change: says what, where, and what is allowed, in one line."""
 
 
-NO_ROOM = (  # what a compiler or the system says where a disk or memory is full
-    "No space left on device",
-    "Disk quota exceeded",
-    "No usable temporary directory",
-    "Cannot allocate memory",
-    "out of memory",
-    "Killed",
-)
-
-
-def no_room(error: BaseException) -> str | None:
-    """The line of what a compiler says in which it lacks room, on a disk or in memory; None where it says none."""
-    return next((line for line in str(error).splitlines() if any(words in line for words in NO_ROOM)), None)
-
-
 def run(stage: Callable[..., None], *arguments: str, resumable: bool = False) -> None:
     """Call `stage` with the script's arguments and make sure that its code is still what ran; ends as `in_one_line`.
 

@@ -33,11 +33,18 @@ def merge(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
         old = base.get(key)
         if value is None:
             continue
-        if isinstance(old, dict) and isinstance(value, dict) and value.get("name") in (None, old.get("name")):
+        if isinstance(old, dict) and _extends(value, old):
             merged[key] = merge(old, value)
         else:
             merged[key] = value
     return merged
+
+
+def _extends(mapping: Any, old: Any) -> bool:
+    """Whether `mapping` changes keys of the mapping `old`, and does not replace it by one of another name."""
+    if not isinstance(mapping, dict) or not isinstance(old, dict):
+        return False
+    return mapping.get("name") in (None, old.get("name"))
 
 
 def resolve(source: str) -> tuple[StudyParams, dict[str, VariantParams]]:
@@ -136,7 +143,7 @@ def _check_claimed(source: str, claimed: list[tuple[str, str, Any]], known: list
     problems = []
     for path, setting, value in claimed:
         errors = []
-        for settings in sorted(known, key=lambda settings: _has_another_name(value, settings.get(setting))):
+        for settings in sorted(known, key=lambda settings: not _extends(value, settings.get(setting))):
             try:
                 TrainParams.parse(merge(settings, {setting: value}), source, under=path)
                 break
@@ -146,12 +153,6 @@ def _check_claimed(source: str, claimed: list[tuple[str, str, Any]], known: list
             problems.append(errors[0])
     if problems:
         raise InvalidInput("\n       ".join(problems))
-
-
-def _has_another_name(mapping: Any, other: Any) -> bool:
-    return (
-        isinstance(mapping, dict) and isinstance(other, dict) and mapping.get("name") not in (None, other.get("name"))
-    )
 
 
 def _check_unique(source: str, path: str, values: list[Any]) -> None:

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ablation.analysis.comparability import changes
 from ablation.common.errors import InvalidInput
 from ablation.common.settings import parse_yaml, read_yaml
 
@@ -32,26 +33,6 @@ def provenance() -> dict[str, Any]:
         with contextlib.suppress(InvalidInput):
             facts["changed"] = changes(parse_yaml(committed, "HEAD:params.yaml"), read_yaml(CONFIGURED))
     return facts
-
-
-def changes(defaults: Mapping[str, Any], values: Mapping[str, Any], path: str = "") -> list[dict[str, Any]]:
-    """The settings in which nested `values` differ from `defaults`, as for `provenance`; a list is one setting.
-
-    A mapping that is gone is one as well, since Hydra deletes it whole, but no key of it that is null.
-    """
-    found: list[dict[str, Any]] = []
-    for key in {**defaults, **values}:
-        name = f"{path}.{key}".removeprefix(".")
-        before, after = defaults.get(key), values.get(key)
-        if key not in values:
-            found.append({"name": name, "default": before})
-        elif isinstance(after, dict) and after and (key not in defaults or (isinstance(before, dict) and before)):
-            found += changes(before or {}, after, name)
-        elif key not in defaults:
-            found.append({"name": name, "value": after})
-        elif before != after:
-            found.append({"name": name, "default": before, "value": after})
-    return found
 
 
 def lines(facts: Mapping[str, Any]) -> dict[str, str]:

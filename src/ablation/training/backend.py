@@ -11,13 +11,13 @@ from pathlib import Path
 
 import torch
 
-from ablation.common.errors import InvalidInput, no_room
+from ablation.common.errors import InvalidInput
 from ablation.models import layers
 from ablation.models.build import build_model
 from ablation.models.device import choose_device, out_of_memory
 from ablation.training import checkpoint
 from ablation.training.params import TrainParams
-from ablation.training.step import autocast
+from ablation.training.step import autocast, no_room
 
 _compilers: dict[str, str] = {}  # of what networks train with -> their versions
 

@@ -9,13 +9,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ablation.common.errors import InvalidInput, no_room
+from ablation.common.errors import InvalidInput
 from ablation.models.device import out_of_memory
 from ablation.training.batches import Data, make_batch
 from ablation.training.optimization import Optimizer, l1_weights
 from ablation.training.params import TrainParams
 
 Step = Callable[[Tensor], None]
+NO_ROOM = (  # what a compiler or the system says where a disk or memory is full
+    "No space left on device",
+    "Disk quota exceeded",
+    "No usable temporary directory",
+    "Cannot allocate memory",
+    "out of memory",
+    "Killed",
+)
 
 
 def batch_sums(loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
@@ -92,6 +100,11 @@ def compiled(model: nn.Module, params: TrainParams) -> Callable[[Tensor], Tensor
         return model(inputs)  # type: ignore[no-any-return]
 
     return forward
+
+
+def no_room(error: BaseException) -> str | None:
+    """The line of what a compiler says in which it lacks room, on a disk or in memory; None where it says none."""
+    return next((line for line in str(error).splitlines() if any(words in line for words in NO_ROOM)), None)
 
 
 def gradient_norms(model: nn.Module, params: TrainParams, inputs: Tensor, targets: Tensor) -> Tensor:
