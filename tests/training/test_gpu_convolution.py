@@ -111,7 +111,7 @@ def test_the_compiler_is_told_the_truth_about_them() -> None:
         "    size, stride, padding = SHAPES[shape][4:]\n"
         "    check(k.conv2d, (input.requires_grad_(), weight.requires_grad_(), stride, padding))\n"
         "    check(k.weight_gradient, (input.detach(), grad, size, stride, padding))\n"
-        "    check(k.input_gradient, (grad, weight.detach(), *input.shape[2:], stride, padding))\n"
+        "    check(k.gradients, (input.detach(), weight.detach(), grad, stride, padding))\n"
         "print('checked')"
     )
     assert out == "checked\n"
@@ -139,6 +139,46 @@ def test_on_a_gpu_they_are_as_exact_as_tensor_cores_and_repeat_their_bits(
     assert all(0 < error < bound for error in relative_errors(shape, num_images, "cuda", dtype, channels_last))
     runs = [computed(shape, num_images, "cuda", dtype, channels_last) for _ in range(2)]
     assert all(torch.equal(*pair) for pair in zip(*runs, strict=True))
+
+
+def late(value: float) -> Tensor:
+    """Float [10_000], full of `value` when the current stream of the GPU has slept for some 50 milliseconds."""
+    torch.cuda._sleep(100_000_000)
+    return torch.full((10_000,), value, device=GPU)
+
+
+def nothing() -> Tensor:
+    return torch.zeros(1, device=GPU)
+
+
+@pytest.mark.cuda
+def test_the_current_stream_waits_for_what_another_computes_at_once() -> None:
+    from ablation.training.gpu_convolution import at_once
+
+    streams = []
+
+    def second() -> Tensor:
+        streams.append(torch.cuda.current_stream())
+        return late(3.0)
+
+    assert at_once(nothing, second, GPU)[1].eq(3.0).all()
+    assert streams != [torch.cuda.current_stream()]
+
+
+@pytest.mark.cuda
+def test_a_gradient_in_use_is_not_overwritten_by_that_of_another_seed() -> None:
+    from ablation.training.gpu_convolution import at_once
+
+    seeds = [torch.cuda.Stream(GPU) for _ in range(2)]
+    with torch.cuda.stream(seeds[0]):
+        gradient = at_once(nothing, lambda: late(1.0), GPU)[1]
+        torch.cuda._sleep(100_000_000)
+        used = gradient.clone()
+        del gradient
+    with torch.cuda.stream(seeds[1]):
+        at_once(nothing, lambda: torch.full_like(used, 2.0), GPU)
+    torch.cuda.synchronize()
+    assert used.eq(1.0).all()
 
 
 @pytest.mark.cuda

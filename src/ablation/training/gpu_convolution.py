@@ -4,8 +4,9 @@ cuDNN's are made for many channels. With those of the networks here, 3 to 64, mo
 (docs/performance.md). Every sum has a fixed order: the same GPU and version of Triton give the same bits.
 """
 
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from ablation.training import gpu_convolution_kernels as kernels
 
+R = TypeVar("R")
 VERSION: str = triton.__version__
 FEW_CHANNELS = 16  # less than that in a tap would waste a product: rows of a filter are taken whole
 # Of the gradient in a weight. So many programs, about, share that of a block of filters: two per multiprocessor of an
@@ -32,6 +34,25 @@ def sum_parts(parts: Tensor, dtype: torch.dtype) -> Tensor:
         parts, output, len(parts), LENGTH=output.numel(), MAX_PARTS=max_parts, BLOCK=block
     )
     return output
+
+
+@functools.cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)
+
+
+def at_once(first: Callable[[], Tensor], second: Callable[[], Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
+    """What both compute; on a GPU, which neither keeps busy alone, on two streams side by side."""
+    if device.type != "cuda":  # the interpreter
+        return first(), second()
+    current, side = torch.cuda.current_stream(device), _side_stream(device)
+    side.wait_stream(current)
+    with torch.cuda.stream(side):
+        result = second()
+    results = first(), result
+    current.wait_stream(side)
+    result.record_stream(current)  # its memory is the other stream's, which would use it again without waiting
+    return results
 
 
 def by_pixels(tensor: Tensor) -> tuple[Tensor, int]:
@@ -109,13 +130,13 @@ def _convolve_into(output: Tensor, input: Tensor, weight: Tensor, stride: int, p
     )
 
 
-def _operator(name: str) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+def _operator(name: str) -> Callable[[Callable[..., R]], Callable[..., R]]:
     """As torch.library.custom_op, which imports torch's compiler at the first call, for a second."""
 
-    def decorate(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def decorate(function: Callable[..., R]) -> Callable[..., R]:
         torch.library.define(f"ablation::{name}", torch.library.infer_schema(function, mutates_args=()))
         torch.library.impl(f"ablation::{name}", "default", function)
-        operator: Callable[..., Tensor] = getattr(torch.ops.ablation, name).default
+        operator: Callable[..., R] = getattr(torch.ops.ablation, name).default
         return operator
 
     return decorate
@@ -136,7 +157,6 @@ def conv2d(input: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
     return output
 
 
-@_operator("conv2d_input_gradient")
 def input_gradient(grad_output: Tensor, weight: Tensor, height: int, width: int, stride: int, padding: int) -> Tensor:
     """The gradient in the input, [N, C, height, width], of a `conv2d`.
 
@@ -185,15 +205,19 @@ def weight_gradient(input: Tensor, grad_output: Tensor, size: int, stride: int, 
     return sum_parts(sums, input.dtype).permute(0, 3, 1, 2)
 
 
+@_operator("conv2d_gradients")
+def gradients(input: Tensor, weight: Tensor, grad_output: Tensor, stride: int, padding: int) -> tuple[Tensor, Tensor]:
+    """The `input_gradient` and the `weight_gradient` of a `conv2d`."""
+    return at_once(
+        lambda: input_gradient(grad_output, weight, input.shape[2], input.shape[3], stride, padding),
+        lambda: weight_gradient(input, grad_output, weight.shape[3], stride, padding),
+        input.device,
+    )
+
+
 @torch.library.register_fake("ablation::conv2d")  # type: ignore[untyped-decorator]
 def _(input: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
     return F.conv2d(input, weight, stride=stride, padding=padding).contiguous(memory_format=torch.channels_last)
-
-
-@torch.library.register_fake("ablation::conv2d_input_gradient")  # type: ignore[untyped-decorator]
-def _(grad_output: Tensor, weight: Tensor, height: int, width: int, stride: int, padding: int) -> Tensor:
-    shape = len(grad_output), weight.shape[1], height, width
-    return _empty(shape, grad_output)
 
 
 @torch.library.register_fake("ablation::conv2d_weight_gradient")  # type: ignore[untyped-decorator]
@@ -201,20 +225,21 @@ def _(input: Tensor, grad_output: Tensor, size: int, stride: int, padding: int) 
     return input.new_empty(grad_output.shape[1], size, size, input.shape[1]).permute(0, 3, 1, 2)
 
 
+@torch.library.register_fake("ablation::conv2d_gradients")  # type: ignore[untyped-decorator]
+def _(input: Tensor, weight: Tensor, grad_output: Tensor, stride: int, padding: int) -> tuple[Tensor, Tensor]:
+    return _empty(tuple(input.shape), input), _empty(tuple(weight.shape), weight)
+
+
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     input, weight, ctx.stride, ctx.padding = inputs
     ctx.save_for_backward(input, weight)
 
 
-def _backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+def _backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
     input, weight = ctx.saved_tensors
-    grad_input: Tensor | None = None
     if ctx.needs_input_grad[0]:
-        grad_input = input_gradient(grad_output, weight, *input.shape[2:], ctx.stride, ctx.padding)
-    grad_weight: Tensor | None = None
-    if ctx.needs_input_grad[1]:
-        grad_weight = weight_gradient(input, grad_output, weight.shape[3], ctx.stride, ctx.padding)
-    return grad_input, grad_weight, None, None
+        return *gradients(input, weight, grad_output, ctx.stride, ctx.padding), None, None
+    return None, weight_gradient(input, grad_output, weight.shape[3], ctx.stride, ctx.padding), None, None
 
 
 torch.library.register_autograd("ablation::conv2d", _backward, setup_context=_setup_context)

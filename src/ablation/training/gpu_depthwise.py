@@ -3,7 +3,7 @@
 A Triton kernel sums it in parts, and these in a fixed order: the same GPU and version of Triton give the same bits.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ablation.training.gpu_convolution import sum_parts
+from ablation.training.gpu_convolution import at_once, sum_parts
 
 NUM_PARTS = 528  # at most: four per multiprocessor of an H100
 BLOCK = 1024  # elements of a map that a program takes at a time
@@ -104,11 +104,19 @@ class _DepthwiseConv2d(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         input, weight = ctx.saved_tensors
         settings = (ctx.stride,) * 2, (ctx.padding,) * 2, (1, 1), False, (0, 0), len(weight)
-        grad_input, _, _ = torch.ops.aten.convolution_backward(
-            grad_output, input, weight, None, *settings, [ctx.needs_input_grad[0], False, False]
+
+        def input_gradient() -> Tensor:
+            gradients = torch.ops.aten.convolution_backward(
+                grad_output, input, weight, None, *settings, [True, False, False]
+            )
+            return cast(Tensor, gradients[0])
+
+        gradients = at_once(
+            input_gradient,
+            lambda: weight_gradient(input, grad_output, weight.shape[3], ctx.stride, ctx.padding),
+            input.device,
         )
-        grad_weight = weight_gradient(input, grad_output, weight.shape[3], ctx.stride, ctx.padding)
-        return grad_input, grad_weight, None, None
+        return *gradients, None, None
 
 
 def depthwise_conv2d(input: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:

@@ -13,8 +13,8 @@ import torch
 
 from ablation.models.device import out_of_memory
 
-# With the two on which each captures its graphs, fewer than the 32 streams after which PyTorch gives out the same
-# again: graphs of two seeds, captured on one stream, would share its workspace of matrix products side by side.
+# With the two on which each captures its graphs and one for gradients, fewer than the 32 streams after which PyTorch
+# gives out the same again: graphs of two seeds, captured on one stream, would share its workspace of matrix products.
 MAX_AT_A_TIME = 8
 STEPS_A_TURN = 8  # so that going from stream to stream costs little beside the launch of the steps
 
