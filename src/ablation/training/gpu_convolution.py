@@ -199,7 +199,7 @@ def weight_gradient(input: Tensor, grad_output: Tensor, size: int, stride: int, 
         BLOCK_PIXELS=BLOCK_PIXELS,
         BLOCK_RUN=run,
         BLOCK_OUT=out,
-        num_warps=2,
+        num_warps=2 if few else 4,
         num_stages=_stages((rows * run + out) * BLOCK_PIXELS * input.element_size(), 1 if few else 3, input.device),
     )
     return sum_parts(sums, input.dtype).permute(0, 3, 1, 2)
