@@ -29,12 +29,13 @@ GPU = torch.device("cuda:0")
 
 
 def inputs(shape: str, num_images: int, device: str, dtype: torch.dtype) -> list[Tensor]:
-    """Input, weight and gradient in the output, none of them in the channels-last format."""
+    """Input, weight (float32 with values of `dtype`) and gradient in the output, none in the channels-last format."""
     channels, height, width, filters, size, stride, padding = SHAPES[shape]
     generator = torch.Generator().manual_seed(0)
     shapes = [(num_images, channels, height, width), (filters, channels, size, size)]
     shapes.append(F.conv2d(*(torch.empty(s, device="meta") for s in shapes), stride=stride, padding=padding).shape)
-    return [torch.randn(s, generator=generator).to(device, dtype) for s in shapes]
+    input, weight, grad_output = (torch.randn(s, generator=generator).to(device, dtype) for s in shapes)
+    return [input, weight.float(), grad_output]
 
 
 def computed(shape: str, num_images: int, device: str, dtype: torch.dtype, channels_last: bool) -> list[Tensor]:
@@ -48,7 +49,9 @@ def computed(shape: str, num_images: int, device: str, dtype: torch.dtype, chann
     input.requires_grad_(), weight.requires_grad_()
     output = kernels.conv2d(input, weight, *SHAPES[shape][5:])
     assert output.dtype == dtype and output.is_contiguous(memory_format=torch.channels_last)
-    return [output, *torch.autograd.grad(output, (input, weight), grad_output)]
+    gradients = torch.autograd.grad(output, (input, weight), grad_output)
+    assert [g.dtype for g in gradients] == [dtype, torch.float32]
+    return [output, *gradients]
 
 
 def relative_errors(shape: str, num_images: int, device: str, dtype: torch.dtype, channels_last: bool) -> list[float]:

@@ -26,9 +26,9 @@ def outputs(shape: str, num_images: int, device: str, dtype: torch.dtype, textbo
     input, weight = (
         torch.randn(s, generator=generator) for s in [(num_images, channels, height, width), (channels, 1, 3, 3)]
     )
-    input, weight = (
-        t.to(device, dtype).to(torch.double if textbook else dtype).requires_grad_() for t in (input, weight)
-    )
+    input, weight = (t.to(device, dtype) for t in (input, weight))
+    input, weight = (input.double(), weight.double()) if textbook else (input, weight.float())
+    input.requires_grad_(), weight.requires_grad_()
     if textbook:
         output = F.conv2d(input, weight, stride=stride, padding=1, groups=channels)
     else:

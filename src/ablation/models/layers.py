@@ -71,7 +71,7 @@ class Conv2d(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         if _gpu_kernels is None or not _trains_on_gpu(input) or not self.suits_kernel(input) or _exact():
             return super().forward(input)
-        output = _gpu_kernels.conv2d(_autocast(input), _autocast(self.weight), *self.settings)
+        output = _gpu_kernels.conv2d(_autocast(input), self.weight, *self.settings)
         return output if self.bias is None else output + self.bias.to(output.dtype)[:, None, None]
 
     def suits_kernel(self, input: Tensor) -> bool:
@@ -92,7 +92,7 @@ class DepthwiseConv2d(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         if _gpu_kernels is None or not _trains_on_gpu(input) or torch.compiler.is_compiling():
             return super().forward(input)
-        return _gpu_kernels.depthwise_conv2d(_autocast(input), _autocast(self.weight), *self.settings)
+        return _gpu_kernels.depthwise_conv2d(_autocast(input), self.weight, *self.settings)
 
 
 def _trains_on_gpu(input: Tensor) -> bool:

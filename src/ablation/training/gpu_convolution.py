@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
-import torch.nn.functional as F
 import triton
 from torch import Tensor
 
@@ -25,9 +24,9 @@ MIN_BLOCKS = 4  # of a program
 BLOCK_PIXELS = 32
 
 
-def sum_parts(parts: Tensor, dtype: torch.dtype) -> Tensor:
-    """The sum over the first axis of a contiguous tensor with few elements along it, in `dtype`."""
-    output = torch.empty(parts.shape[1:], dtype=dtype, device=parts.device)
+def sum_parts(parts: Tensor) -> Tensor:
+    """The sum over the first axis of a contiguous float32 tensor with few elements along it."""
+    output = torch.empty_like(parts[0])
     max_parts = triton.next_power_of_2(len(parts))
     block = max(4, min(64, 8192 // max_parts))
     kernels.sum_parts[(triton.cdiv(output.numel(), block),)](
@@ -95,6 +94,13 @@ def _empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
     return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
 
 
+def _cast(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """In the channels-last format; one copy at most."""
+    if weight.dtype == dtype:
+        return weight.contiguous(memory_format=torch.channels_last)
+    return weight.to(dtype, memory_format=torch.channels_last)
+
+
 def _block(length: int, most: int) -> int:
     """A power of two of 16 at the least, as Triton's products ask for."""
     return int(min(max(16, triton.next_power_of_2(length)), most))
@@ -103,7 +109,7 @@ def _block(length: int, most: int) -> int:
 def _convolve_into(output: Tensor, input: Tensor, weight: Tensor, stride: int, padding: int, transposed: bool) -> None:
     """output: [N, K, H', W'] in the channels-last format; weight: [K, C, S, S]."""
     input, pitch = by_pixels(input)
-    weight = weight.contiguous(memory_format=torch.channels_last)
+    weight = _cast(weight, input.dtype)
     channels, size, out_channels = input.shape[1], weight.shape[3], weight.shape[0]
     num_phases = stride**2 if transposed else 1
     lengths = [triton.cdiv(length, stride) if transposed else length for length in output.shape[2:]]
@@ -142,17 +148,19 @@ def _operator(name: str) -> Callable[[Callable[..., R]], Callable[..., R]]:
     return decorate
 
 
+def _output_shape(input: Tensor, weight: Tensor, stride: int, padding: int) -> tuple[int, ...]:
+    lengths = ((length + 2 * padding - weight.shape[3]) // stride + 1 for length in input.shape[2:])
+    return len(input), len(weight), *lengths
+
+
 @_operator("conv2d")
 def conv2d(input: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-    """`F.conv2d` of input [N, C, H, W] with square filters, weight [K, C, S, S], both float32 or both bfloat16.
+    """`F.conv2d` of input [N, C, H, W], float32 or bfloat16, with square filters, weight [K, C, S, S], float32.
 
-    The output is in the channels-last format.
+    The output is in the input's type and in the channels-last format.
     """
-    num_images, channels, *lengths = input.shape
-    size = weight.shape[3]
-    assert weight.shape[1:] == (channels, size, size)
-    shape = num_images, len(weight), *((length + 2 * padding - size) // stride + 1 for length in lengths)
-    output = _empty(shape, input)
+    assert weight.shape[1:] == (input.shape[1], weight.shape[3], weight.shape[3])
+    output = _empty(_output_shape(input, weight, stride, padding), input)
     _convolve_into(output, input, weight, stride, padding, transposed=False)
     return output
 
@@ -170,7 +178,7 @@ def input_gradient(grad_output: Tensor, weight: Tensor, height: int, width: int,
 
 @_operator("conv2d_weight_gradient")
 def weight_gradient(input: Tensor, grad_output: Tensor, size: int, stride: int, padding: int) -> Tensor:
-    """The gradient in the weight, [K, C, S, S], of a `conv2d`, in the type of the input.
+    """The gradient in the weight, [K, C, S, S], of a `conv2d`, float32.
 
     input: [N, C, H, W]; grad_output: [N, K, H', W']; size: S; stride, padding: pixels.
     """
@@ -202,7 +210,7 @@ def weight_gradient(input: Tensor, grad_output: Tensor, size: int, stride: int, 
         num_warps=2 if few else 4,
         num_stages=_stages((rows * run + out) * BLOCK_PIXELS * input.element_size(), 1 if few else 3, input.device),
     )
-    return sum_parts(sums, input.dtype).permute(0, 3, 1, 2)
+    return sum_parts(sums).permute(0, 3, 1, 2)
 
 
 @_operator("conv2d_gradients")
@@ -217,12 +225,13 @@ def gradients(input: Tensor, weight: Tensor, grad_output: Tensor, stride: int, p
 
 @torch.library.register_fake("ablation::conv2d")  # type: ignore[untyped-decorator]
 def _(input: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-    return F.conv2d(input, weight, stride=stride, padding=padding).contiguous(memory_format=torch.channels_last)
+    return _empty(_output_shape(input, weight, stride, padding), input)
 
 
 @torch.library.register_fake("ablation::conv2d_weight_gradient")  # type: ignore[untyped-decorator]
 def _(input: Tensor, grad_output: Tensor, size: int, stride: int, padding: int) -> Tensor:
-    return input.new_empty(grad_output.shape[1], size, size, input.shape[1]).permute(0, 3, 1, 2)
+    shape = grad_output.shape[1], size, size, input.shape[1]
+    return input.new_empty(shape, dtype=torch.float32).permute(0, 3, 1, 2)
 
 
 @torch.library.register_fake("ablation::conv2d_gradients")  # type: ignore[untyped-decorator]

@@ -149,4 +149,4 @@ def sum_parts(
     part, place = tl.arange(0, MAX_PARTS), tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mask = (part < num_parts)[:, None] & (place < LENGTH)[None, :]
     total = tl.sum(tl.load(parts + part[:, None] * LENGTH + place[None, :], mask=mask, other=0.0), 0)
-    tl.store(output + place, total.to(output.dtype.element_ty), mask=place < LENGTH)
+    tl.store(output + place, total, mask=place < LENGTH)

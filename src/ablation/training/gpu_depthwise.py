@@ -60,7 +60,7 @@ def _weight_gradient(
 
 
 def weight_gradient(input: Tensor, grad_output: Tensor, size: int, stride: int, padding: int) -> Tensor:
-    """The gradient in the weight, [C, 1, S, S], of a depthwise convolution with square filters, in the input's type.
+    """The gradient in the weight, [C, 1, S, S], float32, of a depthwise convolution with square filters.
 
     input: [N, C, H, W]; grad_output: [N, C, H', W']; size: S; stride, padding: pixels.
     """
@@ -89,12 +89,13 @@ def weight_gradient(input: Tensor, grad_output: Tensor, size: int, stride: int, 
         BLOCK_PIXELS=block_pixels,
         BLOCK_CHANNELS=block_channels,
     )
-    return sum_parts(sums, input.dtype).view(channels, 1, size, size)
+    return sum_parts(sums).view(channels, 1, size, size)
 
 
 class _DepthwiseConv2d(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, input: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+        weight = weight.to(input.dtype)
         ctx.save_for_backward(input, weight)
         ctx.stride, ctx.padding = stride, padding
         return F.conv2d(input, weight, None, stride, padding, groups=len(weight))
@@ -120,6 +121,6 @@ class _DepthwiseConv2d(torch.autograd.Function):
 
 
 def depthwise_conv2d(input: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-    """`F.conv2d` of input [N, C, H, W] with a filter for each channel, weight [C, 1, S, S], of one type both."""
+    """`F.conv2d` of input [N, C, H, W], float32 or bfloat16, with a float32 filter for each channel, [C, 1, S, S]."""
     output: Tensor = _DepthwiseConv2d.apply(input, weight, stride, padding)
     return output
