@@ -189,6 +189,16 @@ def test_a_bar_in_a_cell_does_not_end_it() -> None:
     assert readme._markdown(pd.DataFrame({"a": ["|x - y|"]})).splitlines()[-1] == "| \\|x - y\\| |"
 
 
+def test_the_label_of_the_data_may_look_like_a_number(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = pd.read_csv("results/ablation.csv")
+    table.assign(data="1.10").to_csv("results/ablation.csv", index=False)
+    labels, forest = [], readme.forest.forest
+    monkeypatch.setattr(readme.forest, "forest", lambda *rest: (labels.append(rest[2]), forest(*rest))[1])
+
+    assert "**1.10, not official CIFAR-10**" in publish(monkeypatch, "results")
+    assert labels == ["1.10"]
+
+
 def test_the_time_is_of_all_runs_in_minutes(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "; 1 minutes of training, the sum over 12 runs." in publish(monkeypatch, "results")  # 66 s
 

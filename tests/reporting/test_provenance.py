@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -146,6 +147,25 @@ def test_what_cannot_be_told_is_absent(folder: Path, monkeypatch: pytest.MonkeyP
     assert list(provenance.provenance()) == ["commit", "date", "uncommitted"]  # no params.yaml
     monkeypatch.setenv("PATH", "")
     assert provenance.provenance() == {}  # no git
+
+
+@pytest.mark.parametrize("content", [b"", b"- a\n", b"caf\xe9: 1\n"], ids=["empty", "a list", "Latin-1"])
+def test_committed_params_that_are_no_settings_are_absent(repository: Path, content: bytes) -> None:
+    (repository / "params.yaml").write_bytes(content)
+    git("commit", "--quiet", "--all", "--message", "broken")
+
+    assert list(provenance.provenance()) == ["commit", "date", "uncommitted"]
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="needs ssh-keygen to sign a commit")
+def test_a_signature_that_git_shows_is_no_fact(repository: Path) -> None:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "../key"], check=True)
+    for name, value in (("gpg.format", "ssh"), ("user.signingKey", "../key.pub"), ("log.showSignature", "true")):
+        git("config", name, value)
+    git("commit", "--quiet", "--allow-empty", "--gpg-sign", "--message", "signed")
+    assert "ignature" in git("log", "-1", "--format=%h")
+
+    assert provenance.provenance()["date"] == "2024-05-06 07:08:09 +0000"
 
 
 @pytest.mark.parametrize("content", [None, "a: [1"])

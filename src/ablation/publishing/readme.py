@@ -102,7 +102,7 @@ def draw(folder: Path) -> None:
     if rows is None:
         (folder / FIGURE).unlink(missing_ok=True)
         return
-    label = str(pd.read_csv(folder / "ablation.csv")["data"].iloc[0])
+    label = str(_read_table(folder / "ablation.csv")["data"].iloc[0])
     buffer = io.BytesIO()
     with style.every_row():
         forest.forest(rows, _claimed(path), label).save(buffer, format="png", scale_factor=1.5)
@@ -121,8 +121,7 @@ def _origin(runs: pd.DataFrame, facts: dict[str, Any]) -> str:
     said += f"{runs['train_images'].iloc[0]:,} images; {machine}; "
     said += f"{runs['seconds'].sum() / 60:,.0f} minutes of training, the sum over {len(runs)} runs."
     if "commit" in facts:
-        dirty = f", with uncommitted changes in {', '.join(facts['uncommitted'])}" if facts["uncommitted"] else ""
-        said += f" Aggregated with the code of {facts['date'][:10]}, {facts['commit']}{dirty}."
+        said += f" Aggregated with the code of {facts['date'][:10]}, {provenance.commit_text(facts)}."
     if "changed" in facts:
         said += f" The settings:\n\n```console\n{provenance.command(facts['changed'])}\n```"
     return said
@@ -135,7 +134,7 @@ def _accuracies(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _statements(folder: Path) -> pd.DataFrame:
-    table = pd.read_csv(folder / "statements.csv", keep_default_na=False)
+    table = _read_table(folder / "statements.csv")
     return pd.DataFrame(
         {
             "": table["number"].astype(str),
@@ -153,11 +152,11 @@ def _effects(folder: Path) -> pd.DataFrame:
 
 def _figures(folder: Path) -> pd.DataFrame:
     """The comparisons that claim a number, and those of them that were not run."""
-    table = pd.read_csv(folder / "comparisons.csv", keep_default_na=False)
+    table = _read_table(folder / "comparisons.csv").fillna({"note": ""})
     ran = {row.name: row for row in read_comparisons(folder / "comparisons.csv")}
     rows = []
     for _, line in table[table["claim"] == "number"].iterrows():
-        row = ran.get(str(line["name"]))
+        row = ran.get(line["name"])
         cells = {"figure": line["title"], "verdict": line["answer"], "notes": line["note"]}
         if row is not None:
             cells |= {

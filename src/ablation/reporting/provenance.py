@@ -24,14 +24,16 @@ def provenance() -> dict[str, Any]:
     where there is no such setting.
     """
     facts: dict[str, Any] = {}
-    head = _git("log", "-1", "--format=%h%n%ci")
+    head = _git("log", "-1", "--no-show-signature", "--format=%h%n%ci")
     if head:
         facts["commit"], facts["date"] = head.splitlines()
         facts["uncommitted"] = [path for path in CODE if _git("status", "--porcelain", "--", path)]
     committed = _git("show", "HEAD:./params.yaml")
     if committed is not None:
         with contextlib.suppress(InvalidInput):
-            facts["changed"] = changes(parse_yaml(committed, "HEAD:params.yaml"), read_yaml(CONFIGURED))
+            settings = parse_yaml(committed, "HEAD:params.yaml")
+            if isinstance(settings, dict):
+                facts["changed"] = changes(settings, read_yaml(CONFIGURED))
     return facts
 
 
@@ -39,13 +41,18 @@ def lines(facts: Mapping[str, Any]) -> dict[str, str]:
     """The facts for people, by what they are; several lines where several settings were changed."""
     told = {}
     if "commit" in facts:
-        dirty = f", with uncommitted changes in {', '.join(facts['uncommitted'])}" if facts["uncommitted"] else ""
-        told = {"commit": f"{facts['commit']}{dirty}", "committed": facts["date"]}
+        told = {"commit": commit_text(facts), "committed": facts["date"]}
     if "changed" in facts:
         told["settings changed"] = (
             "\n".join(map(change_text, facts["changed"])) or "none: params.yaml is the committed one"
         )
     return told
+
+
+def commit_text(facts: Mapping[str, Any]) -> str:
+    """The commit of `provenance`, and what differs from it."""
+    dirty = f", with uncommitted changes in {', '.join(facts['uncommitted'])}" if facts["uncommitted"] else ""
+    return f"{facts['commit']}{dirty}"
 
 
 def change_text(change: Mapping[str, Any]) -> str:
@@ -71,7 +78,7 @@ def _git(*arguments: str) -> str | None:
         answer = subprocess.run(
             ["git", "--no-optional-locks", *arguments], capture_output=True, check=True, encoding="utf-8"
         )
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, subprocess.CalledProcessError, UnicodeDecodeError):
         return None
     return answer.stdout
 
