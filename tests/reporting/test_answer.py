@@ -59,6 +59,7 @@ def test_the_comment_has_the_answer_and_folded_tables(report: Report) -> None:
     )
     assert " ".join(said(report)) in page
     assert page.count("<details>") == page.count("</details>") == 3
+    assert page.endswith("</details>\n\nCharts and the rule: `results/report.html`.\n")  # else it were HTML as well
     ranked = [line.split("|")[1].strip() for line in page.splitlines() if line.startswith("|") and "±" in line][:4]
     assert ranked == ["resnet20", "l2_0", "simple_nn", "lr_1e-0"]
     answers = [
@@ -98,6 +99,15 @@ def test_the_table_of_statements_has_a_row_for_each(report: Report) -> None:
     assert list(table.columns) == ["number", "statement", "answer", "tested", "evidence"]
     assert table["number"].to_list() == list(range(1, 13))
     assert table["evidence"][9].startswith("Title of skip_connections: +29.00 [+26.52, +31.48], n = 3: supported; ")
+
+
+def test_a_piece_of_evidence_has_no_semicolon_that_would_split_it(report: Report) -> None:
+    reason = "speeds of different machines do not compare: device cpu A and cpu B; torch 2.11 and 2.14"
+    compared = report.compared._replace(not_run={"dws_speed": reason})
+
+    table = statements.table(compared)
+
+    assert table["evidence"][7].split("; ")[-1] == f"dws_speed was not run: {reason.replace(';', ',')}"
 
 
 def test_a_statement_is_supported_only_by_all_of_its_comparisons(report: Report) -> None:

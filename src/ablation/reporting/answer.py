@@ -86,7 +86,7 @@ def comment(params: ReportParams, runs: pd.DataFrame, compared: Comparisons, num
         ]
         parts.append(_folded("The study's twelve statements", answers))
         parts.append(_folded(counted(len(verdicts), "claim"), verdicts))
-    return "\n".join(parts) + "Charts and the rule: `results/report.html`.\n"
+    return "\n".join([*parts, "Charts and the rule: `results/report.html`.\n"])
 
 
 def _folded(summary: str, rows: list[dict[str, str]]) -> str:

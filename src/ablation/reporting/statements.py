@@ -120,7 +120,7 @@ def findings(compared: Comparisons) -> list[Finding]:
 
 
 def table(compared: Comparisons) -> pd.DataFrame:
-    """results/statements.csv: one row per statement, its evidence joined by semicolons."""
+    """results/statements.csv: one row per statement, its evidence joined by semicolons, of which it has no others."""
     rows = [finding._asdict() | {"evidence": "; ".join(finding.evidence)} for finding in findings(compared)]
     return pd.DataFrame(rows)
 
@@ -139,7 +139,8 @@ def _answer(names: tuple[str, ...], rows: dict[str, Comparison]) -> str:
 def _evidence(names: tuple[str, ...], rows: dict[str, Comparison], not_run: dict[str, str]) -> list[str]:
     found = [
         f"{title_text(row)}: {effect_text(row)}, n = {seeds_text(row)}: {row.answer}"
-        + (f", {row.note.replace('; ', ', ')}" if row.note else "")
+        + (f", {row.note}" if row.note else "")
         for row in (rows[name] for name in names if name in rows)
     ]
-    return found + [f"{name} was not run: {not_run.get(name, NOT_DECLARED)}" for name in names if name not in rows]
+    found += [f"{name} was not run: {not_run.get(name, NOT_DECLARED)}" for name in names if name not in rows]
+    return [line.replace("; ", ", ") for line in found]
