@@ -148,6 +148,19 @@ def test_small_differences_do_not_fill_the_axis(study: Study) -> None:
     assert (ticks[0], ticks[-1]) == (67.5, 73.0)
 
 
+def test_the_wide_interval_of_two_seeds_ends_with_the_plot_and_is_no_accuracy_near_chance(study: Study) -> None:
+    runs = study.runs[(study.runs["variant"] == "l2_0") & (study.runs["seed"] < 2)]
+    runs = runs.assign(val_accuracy=[0.50, 0.58], test_accuracy=[0.95, 0.97])
+
+    chart = figures.accuracy_by_variant(runs, SIZES, "digits")
+
+    intervals = {row["split"]: (row["low"], row["high"]) for row in data_with(chart, "low")}
+    assert intervals["val"][0] < 0.1 and intervals["test"][1] > 1
+    bars = [layer for layer in chart.to_dict()["layer"] if layer["encoding"].get("x2")]
+    assert [layer["mark"]["clip"] for layer in bars] == [True]
+    assert ">chance<" not in vl_convert.vegalite_to_svg(chart.to_dict())
+
+
 def test_a_figure_becomes_a_picture_of_lasting_size(study: Study, tmp_path: Path) -> None:
     path = tmp_path / "figures/curves.png"
 

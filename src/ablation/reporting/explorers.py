@@ -6,7 +6,7 @@ import altair as alt
 import pandas as pd
 
 from ablation.analysis.classes import Classes
-from ablation.reporting.figures import FEW_EPOCHS, curve_lines
+from ablation.reporting.figures import FEW_EPOCHS, RUNNING, curve_lines
 from ablation.reporting.style import (
     COLORS,
     CROSS,
@@ -53,6 +53,7 @@ def curves(
         caption = f"Mean over {seeds_per_variant(runs)}, and a band of ± 1 standard deviation."
         caption += " A variant of which a seed diverged has a line for each." if lines["diverged"].any() else ""
     caption += " × the seed diverged." if lines["diverged"].any() else ""
+    caption += f" {RUNNING}"
     tooltip = [alt.Tooltip(f"{name}:N") for name in ("variant", "split", "epoch")]
     tooltip.append(alt.Tooltip("accuracy:Q", format=".2%"))
     chart = alt.layer(
@@ -112,7 +113,7 @@ def confusion(classes: Classes, label: str, variant: alt.Parameter) -> alt.TopLe
     )
     scale = alt.Scale(type="sqrt", domain=[0, 1], range=["#ffffff", "#08306b"], interpolate="rgb")
     tooltip = ["label:N", "prediction:N", "count:Q", alt.Tooltip("share:Q", format=".1%")]
-    ink = alt.condition("datum.share > 0.3", alt.value("white"), alt.value("#222"))
+    ink = alt.condition("datum.share > 0.37", alt.value("white"), alt.value("#222"))
     chart = alt.layer(
         base.mark_rect().encode(color=alt.Color("share:Q", scale=scale, legend=None), tooltip=tooltip),
         base.transform_filter("datum.share >= 0.005")

@@ -34,6 +34,9 @@ CHANCE = 0.1  # accuracy of a guess among ten classes
 SMALLEST_RANGE = 0.05  # of an accuracy axis, so that noise does not look like an effect
 FEW_EPOCHS = 10  # so few that a line needs its points
 SPLITS = ["test", "val"]
+RUNNING = (
+    "Training: mean over the epoch's batches as they were trained on, augmented and with dropout where there is any."
+)
 
 
 def all_figures(
@@ -78,7 +81,7 @@ def learning_curves(runs: pd.DataFrame, curves: pd.DataFrame, label: str, column
     return finish(
         chart.resolve_scale(x="independent"),
         f"Learning curves: {data_name(label)}",
-        [f"{caption}.", "In each heading: validation accuracy at the best epoch."],
+        [f"{caption}.", RUNNING, "In each heading: validation accuracy at the best epoch."],
     )
 
 
@@ -110,7 +113,9 @@ def accuracy_by_variant(
     base = alt.Chart(means).encode(**channels)
     chart = alt.layer(
         *rules,
-        base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=1.5).encode(x=scale("low"), x2="high:Q"),
+        base.transform_filter("isValid(datum.low)")
+        .mark_rule(strokeWidth=1.5, clip=True)  # of two seeds it may reach beyond 0 and 100 %
+        .encode(x=scale("low"), x2="high:Q"),
         alt.Chart(seeds).mark_point(**ONE_SEED).encode(x=scale("accuracy"), **channels),
         base.mark_point(filled=True, size=45, opacity=1).encode(
             x=scale("mean"), shape=by_split(alt.Shape, SHAPES, SPLITS)
@@ -151,7 +156,7 @@ def sweep(points: pd.DataFrame, label: str, on_page: bool = False) -> alt.TopLev
             .mark_line(strokeWidth=1.5, opacity=0.6, xOffset=shift)
             .encode(y=scale("mean")),
             base.transform_filter("isValid(datum.low)")
-            .mark_rule(strokeWidth=1.5, xOffset=shift)
+            .mark_rule(strokeWidth=1.5, xOffset=shift, clip=True)
             .encode(y=scale("low"), y2="high:Q"),
             dots.mark_point(**ONE_SEED, xOffset=shift),
             base.mark_point(filled=True, size=60, opacity=1, xOffset=shift).encode(
@@ -247,7 +252,7 @@ def _accuracy_axis(
 ) -> tuple[Callable[[str], Any], list[alt.Chart]]:
     """How to encode an accuracy; and, where a seed comes near chance, a line that shows chance."""
     values = pd.concat([seeds["accuracy"], means["low"], means["high"]])
-    near_chance = bool(values.min() < 2 * CHANCE)
+    near_chance = bool(seeds["accuracy"].min() < 2 * CHANCE)
     low, high = 0 if near_chance else values.min(), values.max()
     margin = max(0, (SMALLEST_RANGE - (high - low)) / 2)
     domain = [max(0, low - margin), min(1, high + margin)]
