@@ -196,6 +196,7 @@ def test_wrong_md5(stage, workspace, tmp_path):
         ("a.tar.gz", "a.tar.gz: no such file in {cwd}"),
         ("file:/no/a%20b", "/no/a b: no such file in {cwd}"),
         ("configs", "configs: is a folder; must be the archive itself"),
+        ("~nobody-here/a", "~nobody-here/a: begins with the home of a user who is not known here"),
     ],
 )
 def test_impossible_url(stage, workspace, url, message):

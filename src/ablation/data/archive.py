@@ -52,6 +52,8 @@ def open_archive(url: str, folder: Path) -> IO[bytes]:
             path = url
     try:
         return Path(path).expanduser().open("rb")
+    except RuntimeError:  # of expanduser
+        raise InvalidInput(f"data.url: {path}: begins with the home of a user who is not known here") from None
     except FileNotFoundError:
         raise InvalidInput(f"data.url: {path}: no such file in {Path.cwd()}") from None
     except IsADirectoryError:
