@@ -91,7 +91,7 @@ def test_the_page_opens_without_complaint_or_network(opened: Any) -> None:
     messages = [json.loads(entry["message"])["message"] for entry in opened.get_log("performance")]
     urls = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
     assert any(url.startswith("file:") for url in urls)
-    assert [url for url in urls if not url.startswith(("file:", "data:", "blob:", "chrome:"))] == []
+    assert [url for url in urls if not url.startswith(("file:", "data:", "blob:", "chrome"))] == []
 
 
 def test_nothing_is_wider_than_the_screen(opened: Any) -> None:
@@ -120,6 +120,21 @@ def test_the_table_sorts_by_its_numbers(opened: Any) -> None:
     assert heading.get_attribute("aria-sort") == "ascending"
     opened.execute_script("arguments[0].click()", heading)
     wait(lambda: first_column(opened) == by_accuracy[::-1])
+
+
+@pytest.mark.parametrize("name", ["effect [95 %]", "measured", "p (Holm)", "on the test images"])
+def test_the_comparisons_sort_by_their_numbers(name: str, opened: Any) -> None:
+    headings = find(opened, "#comparison-table thead th")
+    column = [heading.text for heading in headings].index(name) + 1
+    script = (
+        f"return [...document.querySelectorAll('#comparison-table td:nth-child({column})')].map(c => c.dataset.order)"
+    )
+
+    opened.execute_script("arguments[0].click()", headings[column - 1])
+
+    wait(lambda: headings[column - 1].get_attribute("aria-sort") == "ascending")
+    numbers = [float(text) for text in opened.execute_script(script) if text]
+    assert numbers == sorted(numbers) and len(set(numbers)) > 1
 
 
 def test_the_table_filters(opened: Any) -> None:

@@ -66,7 +66,7 @@ def ablation_rows(runs: pd.DataFrame, num_images: Mapping[str, int]) -> list[dic
 
 
 def comparison_row(row: Comparison, params: ReportParams) -> dict[str, Any]:
-    """Cells by name, and `effect_order` and `p_order` to sort by."""
+    """Cells by name, and what to sort some of them by, as `effect_order`."""
     metric = METRICS[row.metric]
     images = ""
     if row.test_difference is not None:
@@ -78,6 +78,7 @@ def comparison_row(row: Comparison, params: ReportParams) -> dict[str, Any]:
         "settings": comparison_tables.settings_text(params.comparisons[row.name], params.variants),
         "claim": comparison_tables.claim_text(params.comparisons[row.name]),
         "measured": comparison_tables.measured_text(row),
+        "measured_order": row.variant_mean,
         "effect": comparison_tables.effect_text(row),
         "effect_order": row.difference + comparison_tables.shift(row),
         "p": comparison_tables.p_text(row.p_holm),
@@ -86,5 +87,6 @@ def comparison_row(row: Comparison, params: ReportParams) -> dict[str, Any]:
         "answer": row.answer,
         "detectable": "" if row.detectable is None else f"{metric.scale * row.detectable:.{metric.digits}f}",
         "images": images,
+        "images_order": "" if row.test_difference is None else row.test_difference,
         "notes": row.note,
     }

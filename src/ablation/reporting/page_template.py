@@ -29,7 +29,6 @@ select { font: inherit; font-size: .95rem; padding: 5px 8px; max-width: 100%; }
 label select { display: block; }
 .scroll, .dt-layout-table { overflow-x: auto; max-width: 100%; }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; width: 100%; }
-caption { text-align: left; color: var(--soft); padding: 4px 0; }
 th, td { padding: 5px 10px; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
 thead th { vertical-align: bottom !important; }
 table.dataTable > thead > tr > *, table.dataTable > tbody > tr > * { padding: 4px 8px !important; }
@@ -109,7 +108,8 @@ compares with published CIFAR-10 results.</p>{% endif %}
 <h1>Ablation on {{ data }}</h1>
 <p class="answer" id="answer">{{ sentences | join(" ") }}</p>
 {% if effects %}
-<div class="scroll"><table id="effect-table">
+<div class="scroll" role="region" tabindex="0" aria-label="Effects of the changes">
+<table id="effect-table">
 <thead><tr><th>change</th><th class="number">effect on validation accuracy,<br>points [95 %]</th>
 <th>verdict</th><th>the study claims</th><th class="number">n</th></tr></thead>
 <tbody>
@@ -127,7 +127,8 @@ compares with published CIFAR-10 results.</p>{% endif %}
 <noscript><p><strong>The charts and the sorting of tables need JavaScript, which is off.</strong></p></noscript>
 
 <h2>What was run</h2>
-<div class="scroll"><table class="facts"><tbody>
+<div class="scroll" role="region" tabindex="0" aria-label="What was run">
+<table class="facts"><tbody>
 {%- for name, value in facts %}
 <tr><th scope="row">{{ name }}</th><td>{{ value }}</td></tr>
 {%- endfor %}
@@ -136,7 +137,7 @@ compares with published CIFAR-10 results.</p>{% endif %}
 <h2>The ablation</h2>
 <p class="soft">Best validation accuracy first; a click on a heading sorts. {{ ablation_legend }}
 Gap: training minus validation accuracy, of the same weights.</p>
-<table class="sortable" id="ablation-table">
+<table class="sortable" id="ablation-table" aria-label="The ablation">
 <thead><tr><th>variant</th>
 {%- for name in ablation[0].numbers %}<th class="number">{{ name }}</th>{% endfor %}</tr></thead>
 <tbody>
@@ -151,7 +152,8 @@ Gap: training minus validation accuracy, of the same weights.</p>
 <h3>Published results</h3>
 <p class="soft">On the official CIFAR-10 test set.
 {%- if not official %} The data of this page are {{ label }}: their accuracies do not compare with these.{% endif %}</p>
-<div class="scroll"><table id="published-table">
+<div class="scroll" role="region" tabindex="0" aria-label="Published results">
+<table id="published-table">
 <thead><tr><th>network</th><th class="number">test accuracy, %</th><th>source</th></tr></thead>
 <tbody>
 {%- for network, accuracy, source in published %}
@@ -170,7 +172,7 @@ Gap: training minus validation accuracy, of the same weights.</p>
 baseline, in percent or in the effect's unit. {{ legend }} Detectable: the smallest distance from a bound of the claim
 that these seeds would have found with 80 % power at p &lt; 0.05 / number of the family's comparisons. On the test
 images: difference in test accuracy of these very networks, with a 95 % interval over images.</p>
-<table class="sortable" id="comparison-table">
+<table class="sortable" id="comparison-table" aria-label="Every comparison">
 <thead><tr><th>comparison</th><th class="number">effect [95 %]</th><th>verdict</th><th>the study claims</th>
 <th class="number">measured</th><th class="number">n</th><th class="number">p (Holm)</th>
 <th class="number">detectable</th><th class="number">on the test images</th></tr></thead>
@@ -179,9 +181,10 @@ images: difference in test accuracy of these very networks, with a 95 % interval
 <tr><th scope="row">{{ row.title }}{% if row.settings %}<br><span class="soft">{{ row.settings }}</span>{% endif %}
 {%- if row.notes %}<br><span class="soft">{{ row.notes }}</span>{% endif %}</th>
 <td class="number" data-order="{{ row.effect_order }}">{{ row.effect }}</td><td>{{ verdict(row.answer) }}</td>
-<td>{{ row.claim }}</td><td class="number measured">{{ row.measured }}</td><td class="number">{{ row.n }}</td>
+<td>{{ row.claim }}</td><td class="number measured" data-order="{{ row.measured_order }}">{{ row.measured }}</td>
+<td class="number">{{ row.n }}</td>
 <td class="number" data-order="{{ row.p_order }}">{{ row.p }}</td><td class="number">{{ row.detectable }}</td>
-<td class="number measured">{{ row.images }}</td></tr>
+<td class="number measured" data-order="{{ row.images_order }}">{{ row.images }}</td></tr>
 {%- endfor %}
 </tbody>
 </table>
@@ -212,20 +215,20 @@ images: difference in test accuracy of these very networks, with a 95 % interval
 {% endif %}
 
 <h2>Learning curves</h2>
-<div class="controls">
+<div class="controls" role="group" aria-label="Learning curves">
 {{ choice("choose-first", "Variant", variants, best) }}
 {{ choice("choose-second", "Compared with", variants, reference) }}
 </div>
 {{ figure("curves") }}
 
 <h2>By class</h2>
-<div class="controls">{{ choice("choose-variant", "Variant", variants, best) }}</div>
+<div class="controls" role="group" aria-label="By class">{{ choice("choose-variant", "Variant", variants, best) }}</div>
 <div class="pair">{{ figure("per_class") }}{{ figure("confusion") }}</div>
 {{ figure("mistakes") }}
 
 <h2>Diagnostics</h2>
 <p class="soft">Best validation accuracy first; mean over seeds ± standard deviation.</p>
-<table class="sortable" id="diagnostic-table">
+<table class="sortable" id="diagnostic-table" aria-label="Diagnostics">
 <thead><tr><th>variant</th>
 {%- for measure in measures %}<th class="number">{{ measure.heading }}</th>{% endfor %}</tr></thead>
 <tbody>
@@ -241,7 +244,7 @@ images: difference in test accuracy of these very networks, with a 95 % interval
 <div><dt>{{ heading }}</dt> <dd>{{ meaning }}</dd></div>
 {%- endfor %}
 </dl>
-<div class="controls">
+<div class="controls" role="group" aria-label="Weights and gradients by layer">
 {{ choice("choose-diagnosed-first", "Variant", variants, best) }}
 {{ choice("choose-diagnosed-second", "Compared with", variants, reference) }}
 </div>
