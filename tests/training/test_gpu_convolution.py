@@ -108,13 +108,19 @@ def test_the_compiler_is_told_the_truth_about_them() -> None:
     out = in_the_interpreter(
         "from tests.training.test_gpu_convolution import SHAPES, inputs\n"
         "from ablation.training import gpu_convolution as k\n"
-        "check = torch.library.opcheck\n"
+        "import functools\n"
         "for shape in ('resnet20.stage2', 'odd', 'simple_nn.conv2'):\n"
+        "    check = torch.library.opcheck\n"
         "    input, weight, grad = inputs(shape, 2, 'cpu', torch.float32)\n"
         "    size, stride, padding = SHAPES[shape][4:]\n"
         "    check(k.conv2d, (input.requires_grad_(), weight.requires_grad_(), stride, padding))\n"
         "    check(k.weight_gradient, (input.detach(), grad, size, stride, padding))\n"
         "    check(k.gradients, (input.detach(), weight.detach(), grad, stride, padding))\n"
+        "    check = functools.partial(check, test_utils=['test_schema', 'test_faketensor'])\n"  # not the values
+        "    input, weight, grad = inputs(shape, 2, 'cpu', torch.bfloat16)\n"
+        "    check(k.conv2d, (input, weight, stride, padding))\n"
+        "    check(k.weight_gradient, (input, grad, size, stride, padding))\n"
+        "    check(k.gradients, (input, weight, grad, stride, padding))\n"
         "print('checked')"
     )
     assert out == "checked\n"
@@ -155,33 +161,56 @@ def nothing() -> Tensor:
 
 
 @pytest.mark.cuda
-def test_the_current_stream_waits_for_what_another_computes_at_once() -> None:
+def test_a_captured_step_waits_for_what_another_stream_computes_at_once() -> None:
     from ablation.training.gpu_convolution import at_once
 
-    streams = []
+    streams, graph = [], torch.cuda.CUDAGraph()
 
     def second() -> Tensor:
         streams.append(torch.cuda.current_stream())
         return late(3.0)
 
-    assert at_once(nothing, second, GPU)[1].eq(3.0).all()
-    assert streams != [torch.cuda.current_stream()]
+    with torch.cuda.graph(graph):
+        current = torch.cuda.current_stream()
+        used = at_once(nothing, second, GPU)[1] + 1
+    graph.replay()
+
+    assert used.eq(4.0).all()
+    assert streams != [current]
 
 
 @pytest.mark.cuda
-def test_a_gradient_in_use_is_not_overwritten_by_that_of_another_seed() -> None:
+def test_a_gradient_in_use_is_not_overwritten_by_the_next_ones() -> None:
     from ablation.training.gpu_convolution import at_once
 
-    seeds = [torch.cuda.Stream(GPU) for _ in range(2)]
-    with torch.cuda.stream(seeds[0]):
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
         gradient = at_once(nothing, lambda: late(1.0), GPU)[1]
         torch.cuda._sleep(100_000_000)
         used = gradient.clone()
         del gradient
-    with torch.cuda.stream(seeds[1]):
         at_once(nothing, lambda: torch.full_like(used, 2.0), GPU)
-    torch.cuda.synchronize()
+    graph.replay()
+
     assert used.eq(1.0).all()
+
+
+@pytest.mark.cuda
+def test_memory_that_is_full_on_the_current_stream_ends_the_capture_on_both() -> None:
+    from ablation.training.gpu_convolution import at_once
+
+    with pytest.raises(torch.OutOfMemoryError), torch.cuda.graph(torch.cuda.CUDAGraph()):
+        at_once(lambda: torch.empty(2**50, dtype=torch.uint8, device=GPU), nothing, GPU)
+
+
+@pytest.mark.cuda
+def test_outside_a_capture_one_gradient_follows_the_other() -> None:
+    """On a second stream a seed's gradients would be overwritten by those of another seed."""
+    from ablation.training.gpu_convolution import at_once
+
+    streams = []
+    at_once(nothing, lambda: (streams.append(torch.cuda.current_stream()), nothing())[1], GPU)
+    assert streams == [torch.cuda.current_stream()]
 
 
 @pytest.mark.cuda

@@ -41,17 +41,21 @@ def _side_stream(device: torch.device) -> torch.cuda.Stream:
 
 
 def at_once(first: Callable[[], Tensor], second: Callable[[], Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
-    """What both compute; on a GPU, which neither keeps busy alone, on two streams side by side."""
-    if device.type != "cuda":  # the interpreter
+    """What both compute; in a captured step, on two streams side by side: alone neither keeps a GPU busy.
+
+    The second's result has memory of its stream, which uses it again only after the next wait for the current one.
+    Outside a capture seeds share that stream, and would not wait for each other: there one follows the other.
+    """
+    if device.type != "cuda" or not torch.cuda.is_current_stream_capturing():
         return first(), second()
     current, side = torch.cuda.current_stream(device), _side_stream(device)
     side.wait_stream(current)
-    with torch.cuda.stream(side):
-        result = second()
-    results = first(), result
-    current.wait_stream(side)
-    result.record_stream(current)  # its memory is the other stream's, which would use it again without waiting
-    return results
+    try:
+        with torch.cuda.stream(side):
+            result = second()
+        return first(), result
+    finally:
+        current.wait_stream(side)  # also where one of them fails: a capture cannot end on two streams
 
 
 def by_pixels(tensor: Tensor) -> tuple[Tensor, int]:
