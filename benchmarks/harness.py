@@ -7,7 +7,7 @@ import shlex
 import statistics
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -89,8 +89,9 @@ class Worker:
 
     def ask(self) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.write("go\n")
-        self.process.stdin.flush()
+        with suppress(BrokenPipeError):  # it has ended, which `answer` tells
+            self.process.stdin.write("go\n")
+            self.process.stdin.flush()
 
     def answer(self) -> str:
         assert self.process.stdout is not None

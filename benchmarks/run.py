@@ -1,6 +1,7 @@
 """Measure everything and write the tables into docs/performance.md. Usage: make bench, or python -m benchmarks.run."""
 
 import argparse
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -58,7 +59,18 @@ def parse() -> argparse.Namespace:
             replace_measured(DOCUMENT.read_text(encoding="utf-8"), "", arguments.device)
         except (OSError, ValueError) as error:
             parser.error(str(error))
+        if problem := not_as_committed():
+            parser.error(problem)
     return arguments
+
+
+def not_as_committed() -> str | None:
+    """Why the tables would not be of the default settings, which all rows are of; None where they are."""
+    command = ["git", "status", "--porcelain", "--", "params.yaml"]
+    status = subprocess.run(command, cwd=PROJECT, capture_output=True)
+    if status.returncode:
+        return f"{PROJECT} is no git repository; the pipeline is measured in a copy of what git lists"
+    return "params.yaml differs from the last commit's; the tables are of its settings" if status.stdout else None
 
 
 def num_training_images(splits: Path) -> int:

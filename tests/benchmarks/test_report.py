@@ -1,3 +1,5 @@
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,38 @@ def test_what_would_fail_at_the_end_is_refused_at_the_start(arguments, told, tmp
     assert end.value.code == 2 and told in capsys.readouterr().err
 
 
+def test_the_tables_are_of_the_committed_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.setattr("benchmarks.run.PROJECT", tmp_path)
+    monkeypatch.setattr("sys.argv", ["run"])
+
+    def refused() -> str:
+        with pytest.raises(SystemExit):
+            parse()
+        return str(capsys.readouterr().err).splitlines()[-1]
+
+    assert f"{tmp_path} is no git repository" in refused()
+    (tmp_path / "params.yaml").write_text("lr: 1\n")
+    commit = [
+        "git",
+        "-c",
+        "user.name=Test",
+        "-c",
+        "user.email=test@example.org",
+        "commit",
+        "--quiet",
+        "--message",
+        "all",
+    ]
+    for command in (["git", "init", "--quiet"], ["git", "add", "--all"], commit):
+        subprocess.run(command, cwd=tmp_path, check=True)
+    parse()
+    (tmp_path / "params.yaml").write_text("lr: 2\n")
+    assert "params.yaml differs from the last commit's" in refused()
+
+
 def test_profile_names_the_largest_operations_of_either_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sections, "NUM_OPERATIONS", 1)
     steps = {"A": {"aten::mm": 6.0, "aten::add": 3.0, "aten::relu": 1.0}, "B": {"aten::add": 15.0, "aten::relu": 5.0}}
@@ -102,6 +136,15 @@ def test_workers_answer_round_by_round_and_side_by_side(cores: int, monkeypatch)
     # Multiply-adds of the layers by hand, times 2 FLOP, times 3 for forward and two backward passes but conv1's input.
     conv1, rest = 784 * 8 * 75, 144 * 16 * 72 + 576 * 120 + 120 * 84 + 84 * 10
     assert results == {"one": [2 * (2 * conv1 + 3 * rest)] * 2, "two": [2 * 2 * (2 * conv1 + 3 * rest)] * 2}
+
+
+def test_a_worker_that_ended_between_two_rounds_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = harness.Worker(Contender("one", "flop", {"variant": "simple_nn_aug"}))
+    assert worker.ready()
+    worker.end()
+    worker.ask()
+    with pytest.raises(RuntimeError, match=r"benchmarks\.worker flop .* ended with -9"):
+        worker.answer()
 
 
 def test_stages_that_only_copy_write_every_output_of_theirs(tmp_path: Path) -> None:
