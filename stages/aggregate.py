@@ -21,7 +21,7 @@ def main() -> None:
     remove_others(params, folder)
     runs, curves = read_study(params, folder)
     num_images = read_num_images(params, folder)
-    reasons = not_comparable(params, num_images["train"])
+    reasons = not_comparable(params, num_images)
     compared = compare(params.comparisons, runs, read_predictions(params, folder), num_images, reasons)
     classes, layers = read_classes(params, folder), read_layers(params, folder)
     points = tables.sweep_points(params, runs)

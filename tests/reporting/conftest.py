@@ -27,7 +27,7 @@ def read_report(params: ReportParams, folder: Path) -> Report:
     runs, curves = read_study(params, folder)
     num_images = read_num_images(params, folder)
     compared = compare(
-        params.comparisons, runs, read_predictions(params, folder), num_images, not_comparable(params, 100)
+        params.comparisons, runs, read_predictions(params, folder), num_images, not_comparable(params, num_images)
     )
     points = tables.sweep_points(params, runs)
     classes, layers = read_classes(params, folder), read_layers(params, folder)

@@ -111,7 +111,7 @@ def write_settings(root: Path, seeds: tuple[int, ...], label: str) -> None:
         "seeds": {variant: list(seeds) for variant in VARIANTS},
         "variants": {name: TRAIN | overrides for name, overrides in VARIANTS.items()},
         "sweeps": SWEEPS,
-        "reported": {"label": label, "train_size": NUM_IMAGES, "settings": {}},
+        "reported": {"label": label, "train_size": NUM_IMAGES, "val_size": NUM_IMAGES, "settings": {}},
         "comparisons": {
             name: {"title": f"Title of {name}", "family": name, "metric": metric}
             | {"variant": variant, "baseline": baseline, "claim": claim}

@@ -140,6 +140,23 @@ def test_statements_are_tested_by_comparisons_that_are_declared() -> None:
     assert all(statement.comparisons and statement.tested for statement in statements.STATEMENTS)
 
 
+def test_the_bounds_that_a_statement_tells_are_those_of_its_claims() -> None:
+    declared = yaml.safe_load(PARAMS.read_text())["aggregate"]["comparisons"]
+    claims = {name: comparison["claim"] for name, comparison in declared.items()}
+    told = {
+        "batch_norm_mean_normalized": "at most {value:g}",
+        "batch_norm_mean": "at most {value:g}",
+        "adam": "within {percent:g} points",
+        "convergence_without_bn": "at most {value:g} more",
+        "convergence_without_bn_60": "at most {value:g} more",
+        "lr_1e-0_chance": "at most {percent:g} %",
+    }
+    for name, text in told.items():
+        (tested,) = [statement.tested for statement in statements.STATEMENTS if name in statement.comparisons]
+        value = claims[name].get("value", claims[name].get("margin"))
+        assert text.format(value=value, percent=100 * value) in tested
+
+
 def test_how_many_images_are_those_of_their_split(report: Report) -> None:
     """Of seeds that agree the interval tells: 4.303 / sqrt 3 = 2.484 images of the split."""
     assert "trained on 90 images" in answer.sentences(report.params, report.runs, report.compared, SIZES)[0]

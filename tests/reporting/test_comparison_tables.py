@@ -28,7 +28,7 @@ def compared(params: ReportParams, tmp_path: Path) -> Comparisons:
     runs = read_study(params, tmp_path / "runs").runs
     folder = tmp_path / "runs"
     num_images = read_num_images(params, folder)
-    reasons = not_comparable(params, num_images["train"])
+    reasons = not_comparable(params, num_images)
     return compare(params.comparisons, runs, read_predictions(params, folder), num_images, reasons)
 
 

@@ -11,11 +11,12 @@ BESIDE_RESULTS = {"device", "num_threads", "deterministic", "compile", "checkpoi
 BESIDE_SPEED = {"device", "num_threads", "checkpoint_every_epochs"}  # the first two are looked at where it is compared
 
 
-def not_comparable(params: ReportParams, num_train_images: int) -> dict[str, str]:
+def not_comparable(params: ReportParams, num_images: Mapping[str, int]) -> dict[str, str]:
     """Name -> what differs, of the comparisons that these runs cannot answer.
 
     A number that was reported for other data or settings, what is claimed for other settings, and a variant that
     differs from its baseline in settings that the claim does not name, unless what is compared is counted.
+    num_images: split -> number of images.
     """
     reasons = {}
     for name, comparison in params.comparisons.items():
@@ -26,8 +27,10 @@ def not_comparable(params: ReportParams, num_train_images: int) -> dict[str, str
             claimed_for = _over(params.reported.settings, claim.settings)
             if params.label != params.reported.label:
                 differing.append(f"{params.label}, not {params.reported.label}")
-            if num_train_images != params.reported.train_size:
-                differing.append(f"{num_train_images:,} training images, not {params.reported.train_size:,}")
+            sizes = ("train", "training", params.reported.train_size), ("val", "validation", params.reported.val_size)
+            for split, word, size in sizes:
+                if num_images[split] != size:
+                    differing.append(f"{num_images[split]:,} {word} images, not {size:,}")
         for setting, value in claimed_for.items():
             wanted = value if isinstance(value, list) else [value] * len(compared)
             if len(compared) == len(wanted):

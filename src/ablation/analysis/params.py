@@ -110,6 +110,7 @@ class ReportedParams(Settings):
 
     label: Title
     train_size: Annotated[int, Field(ge=1)]  # images
+    val_size: Annotated[int, Field(ge=1)]  # images
     settings: dict[str, Any]  # as a claim's, of every number; those that its claim names go before
 
 
