@@ -34,6 +34,10 @@ PARAMS = Path(__file__).parents[2] / "params.yaml"
             "swish.claim.settings.epoch: unknown key, set to 30; did you mean epochs? known: model, augmentation",
         ),
         (
+            {"claim": {"name": "higher", "settings": {"lrr": None}}},
+            "swish.claim.settings.lrr: unknown key, set to null; did you mean lr? known: model, augmentation",
+        ),
+        (
             {"claim": {"name": "higher", "settings": {"lr": [0.1, "fast"]}}},
             "swish.claim.settings.lr: 'fast' must be a number",
         ),

@@ -53,6 +53,11 @@ UNKNOWN_KEYS = [
         {"variants.simple_nn.lrr": 1},
         f"variants.simple_nn.lrr: unknown key, set to 1; did you mean lr? known: {TRAIN_KEYS}, seeds",
     ),
+    # Null inherits what is there.
+    (
+        {"variants.simple_nn.epohcs": None},
+        f"variants.simple_nn.epohcs: unknown key, set to null; did you mean epochs? known: {TRAIN_KEYS}, seeds",
+    ),
     (
         {"variants.simple_nn_bn.model.batchnorm": True},
         "variants.simple_nn_bn.model.batchnorm: unknown key, set to true; did you mean batch_norm? "

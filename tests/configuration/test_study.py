@@ -235,7 +235,14 @@ def test_git_sees_settings_that_were_refused(workspace: Path):
 
 def test_variants_outside_the_study_are_checked(configure):
     error = configure(changed({"study": ["l1"], "variants.simple_nn.epochs": -1}))
-    assert error == "error: params.yaml: variants.simple_nn.epochs: -1 must be greater than 0"
+    assert error == (
+        "error: params.yaml: variants.simple_nn.epochs: -1 must be greater than 0 "
+        "(not in study, but checked with what it inherits from train)"
+    )
+
+
+def test_a_variant_outside_the_study_may_name_a_device_that_is_not_there(configure):
+    assert configure(changed({"study": ["simple_nn"], "variants.l1.device": "cuda:99"})) is None
 
 
 def test_process_ends_well_on_the_params_of_the_project(workspace: Path):

@@ -27,11 +27,14 @@ class StudyParams(Settings):
 
 
 def merge(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
-    """`base` with `overrides` applied key by key; null inherits; a mapping with another `name` replaces the old one."""
+    """`base` with `overrides` applied key by key; a mapping with another `name` replaces the old one.
+
+    Null inherits what is there; where nothing is, it stays, to be refused as an unknown key.
+    """
     merged = dict(base)
     for key, value in overrides.items():
         old = base.get(key)
-        if value is None:
+        if value is None and key in base:
             continue
         if isinstance(old, dict) and _extends(value, old):
             merged[key] = merge(old, value)
@@ -58,7 +61,12 @@ def resolve(source: str) -> tuple[StudyParams, dict[str, VariantParams]]:
     resolved = {}
     for name, overrides in params.variants.items():
         settings = merge({**values["train"], "seeds": params.seeds}, overrides)
-        resolved[name] = VariantParams.parse(settings, source, under=f"variants.{name}")
+        try:
+            resolved[name] = VariantParams.parse(settings, source, under=f"variants.{name}")
+        except InvalidInput as error:
+            if name in params.study:
+                raise
+            raise InvalidInput(f"{error} (not in study, but checked with what it inherits from train)") from None
         _check_unique(source, f"variants.{name}.seeds", resolved[name].seeds)
     named = {f"aggregate.sweeps.{key}.variants": sweep.variants for key, sweep in params.aggregate.sweeps.items()}
     claimed = [("aggregate.reported.settings", *item) for item in params.aggregate.reported.settings.items()]
@@ -81,8 +89,8 @@ def resolve(source: str) -> tuple[StudyParams, dict[str, VariantParams]]:
 def check_devices(source: str, params: StudyParams) -> None:
     """Raise InvalidInput where this machine lacks a device that the params file `source` names."""
     named = {"train.device": params.train.device, "evaluate.device": params.evaluate.device}
-    for name, overrides in params.variants.items():
-        named[f"variants.{name}.device"] = overrides.get("device") or "auto"
+    for name in params.study:
+        named[f"variants.{name}.device"] = params.variants[name].get("device") or "auto"
     for path, device in named.items():
         if device not in ("auto", "cpu"):
             from ablation.models.device import choose_device  # torch, on this path only
