@@ -79,19 +79,9 @@ def test_the_tables_are_of_the_committed_settings(tmp_path: Path, monkeypatch: p
 
     assert f"{tmp_path} is no git repository" in refused()
     (tmp_path / "params.yaml").write_text("lr: 1\n")
-    commit = [
-        "git",
-        "-c",
-        "user.name=Test",
-        "-c",
-        "user.email=test@example.org",
-        "commit",
-        "--quiet",
-        "--message",
-        "all",
-    ]
-    for command in (["git", "init", "--quiet"], ["git", "add", "--all"], commit):
-        subprocess.run(command, cwd=tmp_path, check=True)
+    commit = "-c user.name=Test -c user.email=test@example.org commit --quiet --message all"
+    for command in ("init --quiet", "add --all", commit):
+        subprocess.run(["git", *command.split()], cwd=tmp_path, check=True)
     parse()
     (tmp_path / "params.yaml").write_text("lr: 2\n")
     assert "params.yaml differs from the last commit's" in refused()

@@ -91,7 +91,9 @@ def test_the_page_opens_without_complaint_or_network(opened: Any) -> None:
     messages = [json.loads(entry["message"])["message"] for entry in opened.get_log("performance")]
     urls = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
     assert any(url.startswith("file:") for url in urls)
-    assert [url for url in urls if not url.startswith(("file:", "data:", "blob:", "chrome"))] == []
+    assert [
+        url for url in urls if not url.startswith(("file:", "data:", "blob:", "chrome:", "chrome-untrusted:"))
+    ] == []
 
 
 def test_nothing_is_wider_than_the_screen(opened: Any) -> None:

@@ -161,8 +161,8 @@ def nothing() -> Tensor:
 
 
 @pytest.mark.cuda
-def test_a_captured_step_waits_for_what_another_stream_computes_at_once() -> None:
-    from ablation.training.gpu_convolution import at_once
+def test_a_captured_step_waits_for_what_another_stream_computes_concurrently() -> None:
+    from ablation.training.gpu_convolution import concurrently
 
     streams, graph = [], torch.cuda.CUDAGraph()
 
@@ -172,7 +172,7 @@ def test_a_captured_step_waits_for_what_another_stream_computes_at_once() -> Non
 
     with torch.cuda.graph(graph):
         current = torch.cuda.current_stream()
-        used = at_once(nothing, second, GPU)[1] + 1
+        used = concurrently(nothing, second, GPU)[1] + 1
     graph.replay()
 
     assert used.eq(4.0).all()
@@ -181,15 +181,15 @@ def test_a_captured_step_waits_for_what_another_stream_computes_at_once() -> Non
 
 @pytest.mark.cuda
 def test_a_gradient_in_use_is_not_overwritten_by_the_next_ones() -> None:
-    from ablation.training.gpu_convolution import at_once
+    from ablation.training.gpu_convolution import concurrently
 
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        gradient = at_once(nothing, lambda: late(1.0), GPU)[1]
+        gradient = concurrently(nothing, lambda: late(1.0), GPU)[1]
         torch.cuda._sleep(100_000_000)
         used = gradient.clone()
         del gradient
-        at_once(nothing, lambda: torch.full_like(used, 2.0), GPU)
+        concurrently(nothing, lambda: torch.full_like(used, 2.0), GPU)
     graph.replay()
 
     assert used.eq(1.0).all()
@@ -197,19 +197,19 @@ def test_a_gradient_in_use_is_not_overwritten_by_the_next_ones() -> None:
 
 @pytest.mark.cuda
 def test_memory_that_is_full_on_the_current_stream_ends_the_capture_on_both() -> None:
-    from ablation.training.gpu_convolution import at_once
+    from ablation.training.gpu_convolution import concurrently
 
     with pytest.raises(torch.OutOfMemoryError), torch.cuda.graph(torch.cuda.CUDAGraph()):
-        at_once(lambda: torch.empty(2**50, dtype=torch.uint8, device=GPU), nothing, GPU)
+        concurrently(lambda: torch.empty(2**50, dtype=torch.uint8, device=GPU), nothing, GPU)
 
 
 @pytest.mark.cuda
 def test_outside_a_capture_one_gradient_follows_the_other() -> None:
     """On a second stream a seed's gradients would be overwritten by those of another seed."""
-    from ablation.training.gpu_convolution import at_once
+    from ablation.training.gpu_convolution import concurrently
 
     streams = []
-    at_once(nothing, lambda: (streams.append(torch.cuda.current_stream()), nothing())[1], GPU)
+    concurrently(nothing, lambda: (streams.append(torch.cuda.current_stream()), nothing())[1], GPU)
     assert streams == [torch.cuda.current_stream()]
 
 

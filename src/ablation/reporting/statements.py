@@ -10,8 +10,8 @@ from ablation.reporting.comparison_tables import effect_text, seeds_text, title_
 RULE = (
     "A statement is supported where every comparison that tests it is, contradicted where one of them is, undecided "
     "otherwise; not comparable where no other was run, and not run where none was. Holm's correction is within the "
-    "families of comparisons, not over those of a statement. All of it is said of these networks and "
-    "settings: what can happen, or need not, may be otherwise with others."
+    "families of comparisons, not over those of a statement. All of it is said of these networks and settings: what "
+    "can happen, or need not, may be otherwise with others."
 )
 NOT_DECLARED = "it is not in aggregate.comparisons of params.yaml"
 

@@ -25,7 +25,7 @@ BLOCK_PIXELS = 32
 
 
 def sum_parts(parts: Tensor) -> Tensor:
-    """The sum over the first axis of a contiguous float32 tensor with few elements along it."""
+    """The sum over the first axis of `parts`, contiguous float32 [P, ...] with few parts."""
     output = torch.empty_like(parts[0])
     max_parts = triton.next_power_of_2(len(parts))
     block = max(4, min(64, 8192 // max_parts))
@@ -40,11 +40,13 @@ def _side_stream(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)
 
 
-def at_once(first: Callable[[], Tensor], second: Callable[[], Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
-    """What both compute; in a captured step, on two streams side by side: alone neither keeps a GPU busy.
+def concurrently(
+    first: Callable[[], Tensor], second: Callable[[], Tensor], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """The results of both: of two gradients, neither of which keeps a GPU busy alone.
 
-    The second's result has memory of its stream, which uses it again only after the next wait for the current one.
-    Outside a capture seeds share that stream, and would not wait for each other: there one follows the other.
+    In a captured step the second runs on a stream of its own, whose memory it uses again only after the next wait for
+    the current one. Elsewhere it follows the first: seeds would share that stream without waiting for each other.
     """
     if device.type != "cuda" or not torch.cuda.is_current_stream_capturing():
         return first(), second()
@@ -99,7 +101,7 @@ def _empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
 
 
 def _cast(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """In the channels-last format; one copy at most."""
+    """weight [K, C, S, S] in that type and in the channels-last format, with one copy at most."""
     if weight.dtype == dtype:
         return weight.contiguous(memory_format=torch.channels_last)
     return weight.to(dtype, memory_format=torch.channels_last)
@@ -219,8 +221,11 @@ def weight_gradient(input: Tensor, grad_output: Tensor, size: int, stride: int, 
 
 @_operator("conv2d_gradients")
 def gradients(input: Tensor, weight: Tensor, grad_output: Tensor, stride: int, padding: int) -> tuple[Tensor, Tensor]:
-    """The `input_gradient` and the `weight_gradient` of a `conv2d`."""
-    return at_once(
+    """The `input_gradient`, [N, C, H, W], and the `weight_gradient`, [K, C, S, S], of a `conv2d`.
+
+    input: [N, C, H, W]; weight: [K, C, S, S]; grad_output: [N, K, H', W']; stride, padding: pixels.
+    """
+    return concurrently(
         lambda: input_gradient(grad_output, weight, input.shape[2], input.shape[3], stride, padding),
         lambda: weight_gradient(input, grad_output, weight.shape[3], stride, padding),
         input.device,

@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ablation.training.gpu_convolution import at_once, sum_parts
+from ablation.training.gpu_convolution import concurrently, sum_parts
 
 NUM_PARTS = 528  # at most: four per multiprocessor of an H100
 BLOCK = 1024  # elements of a map that a program takes at a time
@@ -112,7 +112,7 @@ class _DepthwiseConv2d(torch.autograd.Function):
             )
             return cast(Tensor, gradients[0])
 
-        gradients = at_once(
+        gradients = concurrently(
             input_gradient,
             lambda: weight_gradient(input, grad_output, weight.shape[3], ctx.stride, ctx.padding),
             input.device,
