@@ -35,7 +35,7 @@ def main() -> None:
             GROUPS[group](report)
             print(report.sections[-1], file=sys.stderr, flush=True)
     device = torch.cuda.get_device_name() if arguments.device == "cuda" else "cpu"
-    targets = table(["target", "wanted", "reached", ""], [target.row for target in report.targets])
+    targets = table(["target", "required", "reached", ""], [target.row for target in report.targets])
     text = "\n\n".join([machine(label, device), f"### Targets\n\n{targets}", *report.sections])
     print(text)
     if not arguments.only:

@@ -164,7 +164,7 @@ def start(report: Report) -> None:
         wall, training = statistics.median(measured.wall), statistics.median(measured.training)
         rows.append([name, number(wall), number(training), number(measured.fixed)])
         report.at_most(f"Fixed cost of a train stage: {name}", measured.fixed, 5)
-    header = ["", "whole stage, s", "of that training, s", "the rest, s"]
+    header = ["", "whole stage, s", "training, s", "fixed cost, s"]
     report.add("A train stage of one seed and one epoch, two threads", table(header, rows))
 
 
@@ -178,7 +178,7 @@ def dvc(report: Report) -> None:
         rows.append([what, str(stages), number(first), f"{first / stages:.2f}", number(again)])
         if variants == default:
             report.at_most("`dvc repro` of the default study with nothing to do", again, 3)
-    header = ["", "stages", "first repro, s", "s per stage", "nothing to do, s"]
+    header = ["", "stages", "first repro, s", "s per stage", "no-op repro, s"]
     report.add("DVC alone: stages that only copy their outputs into place", table(header, rows))
 
 
