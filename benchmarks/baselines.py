@@ -1,4 +1,4 @@
-"""What a user would write instead: the loops of the tutorials, which ours are measured against."""
+"""What a user would write instead: the training loops of the tutorials, against which ours are measured."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -19,7 +19,7 @@ Batches = Iterable[tuple[Tensor, Tensor]]  # images float [B, 3, 32, 32], labels
 
 
 def simple_nn(params: SimpleNNParams) -> nn.Module:
-    """SimpleNN layer by layer as its table prints it; drawn from the same random state as ours, it is the same."""
+    """SimpleNN layer by layer, as its table lists it; initialised from the same random state, it equals ours."""
     activation = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "swish": nn.SiLU}[params.activation]
     return nn.Sequential(
         nn.Conv2d(3, 8, 5),
@@ -59,7 +59,7 @@ def train(
 
 
 class Images(Dataset[tuple[Tensor, int]]):
-    """A data set of one image at a time, each transformed when it is asked for: float [3, 32, 32] and its label.
+    """A map-style data set, which transforms each image on access: float [3, 32, 32] and its label.
 
     image_type: "PIL", as torchvision.datasets.CIFAR10 gives them, or "tensor", which is faster.
     """
@@ -98,7 +98,7 @@ def tensor_batches(images: Tensor, labels: Tensor, augmented: bool, batch_size: 
 
 
 def crop(images: Tensor, tops: Tensor, lefts: Tensor) -> Tensor:
-    """Image i padded by 4 and cut at tops[i], lefts[i] (0..8), by indexing with grids of pixels."""
+    """Image i padded by 4 and cropped at tops[i], lefts[i] (0..8), by indexing with grids of pixel coordinates."""
     n, c, h, w = images.shape
     padded = F.pad(images, [PADDING] * 4)
     rows = tops[:, None] + torch.arange(h, device=images.device)  # [N, H]

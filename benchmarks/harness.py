@@ -1,4 +1,4 @@
-"""Contenders in processes of their own, measured in turn, and the tables of what they reached."""
+"""Contenders in processes of their own, measured in turn, and the tables of their results."""
 
 import json
 import os
@@ -31,7 +31,7 @@ class Contender:
     work: str
     arguments: dict[str, Any] = field(default_factory=dict)
     as_stage: bool = False  # started as dvc.yaml starts a stage, with its allocator settings; else as a user would
-    processes: int = 1  # side by side; their figures are added
+    processes: int = 1  # in parallel; their figures are summed
 
 
 def stage_command() -> list[str]:
@@ -50,9 +50,9 @@ def environment() -> dict[str, str]:
 
 
 def measure(contenders: list[Contender], rounds: int) -> Results:
-    """Figures of every contender in each of `rounds` rounds, one after the other.
+    """Figures of every contender in each of `rounds` rounds, measured in turn.
 
-    They start and warm up side by side, half as many at a time as there are cores: on two cores one after the other.
+    Start and warm-up run in parallel, half as many contenders at a time as there are cores: on two cores, one by one.
     """
     at_a_time = max(1, cores() // 2)
     with ExitStack() as stack:
@@ -84,12 +84,12 @@ class Worker:
         )
 
     def ready(self) -> bool:
-        """Whether it has warmed up; else a package is missing."""
+        """Waits for the warm-up; False where a package is missing."""
         return self.answer() == "ready"
 
     def ask(self) -> None:
         assert self.process.stdin is not None
-        with suppress(BrokenPipeError):  # it has ended, which `answer` tells
+        with suppress(BrokenPipeError):  # it has ended, which `answer` reports
             self.process.stdin.write("go\n")
             self.process.stdin.flush()
 
@@ -112,7 +112,7 @@ def _start(stack: ExitStack, contender: Contender) -> Worker:
 
 
 def ratio(results: Results, name: str, baseline: str) -> float:
-    """Median over the rounds of `name` against `baseline`; within a round both saw the same machine."""
+    """Median over the rounds of the ratio of `name` to `baseline`: within a round both saw the same machine."""
     return statistics.median(a / b for a, b in zip(results[name], results[baseline], strict=True))
 
 
@@ -155,7 +155,7 @@ def _version(name: str) -> str:
 
 
 def cores() -> int:
-    """Those that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

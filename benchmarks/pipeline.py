@@ -1,4 +1,4 @@
-"""What the pipeline costs around the training: a stage's start, DVC itself, and DVC's share of the demo."""
+"""The pipeline's overhead around training: a stage's start, DVC itself, and DVC's share of the demo."""
 
 import json
 import os
@@ -24,7 +24,7 @@ VARIANT = "simple_nn_aug"
 
 @dataclass(frozen=True)
 class StageTimes:
-    """Seconds on the wall clock of each run of a train stage of one epoch, and of that epoch's training in it."""
+    """Wall-clock seconds of each run of a train stage of one epoch, and the seconds of training in it."""
 
     wall: list[float]
     training: list[float]
@@ -35,7 +35,7 @@ class StageTimes:
 
 
 def train_stage(splits: Path, device: str, folder: Path, rounds: int) -> dict[str, StageTimes]:
-    """`python stages/train.py` from its start to its end, on one batch and on the whole of `splits`, in turn."""
+    """Times `python stages/train.py` from start to exit, on one batch and on the whole of `splits`, in turn."""
     _write_one_batch(splits, folder / "one batch" / "data" / "splits")
     (folder / "all images" / "data").mkdir(parents=True)
     (folder / "all images" / "data" / "splits").symlink_to(splits.resolve())
@@ -45,9 +45,9 @@ def train_stage(splits: Path, device: str, folder: Path, rounds: int) -> dict[st
         for part in ("src", "stages"):
             shutil.copytree(PROJECT / part, folder / name / part, ignore=shutil.ignore_patterns("__pycache__"))
         config = folder / name / "configs" / "train" / f"{VARIANT}.yaml"
-        # Two threads: the seconds of one are those of its processor, which does not wait for others.
+        # Two threads: with one, the stage records CPU time, not wall-clock time.
         write_yaml(config, settings | {"device": device, "epochs": 1, "seeds": [0], "num_threads": 2})
-    for round_ in range(1 + rounds):  # the first compiles Python's files and the kernels
+    for round_ in range(1 + rounds):  # the first, a warm-up, compiles Python's files and the kernels
         for name, measured in times.items():
             for left in ("runs", ".dvc/tmp/checkpoints"):  # the compiled kernels stay, as after a first train stage
                 shutil.rmtree(folder / name / left, ignore_errors=True)
@@ -73,7 +73,7 @@ def default_variants() -> int:
 
 
 def dvc_overhead(folder: Path, num_variants: int, rounds: int) -> tuple[float, float]:
-    """Seconds of the first `dvc repro` and of one with nothing to do (median) with stages that only copy their outputs.
+    """Seconds of the first `dvc repro` and of one with nothing to do (median), of stages that only copy their outputs.
 
     The study is the first `num_variants` of the default one.
     """
@@ -159,7 +159,7 @@ def commit(folder: Path) -> None:
 
 
 def _run(command: list[str], folder: Path) -> float:
-    """Seconds that `command` takes in `folder`; raises with its output where it fails."""
+    """Wall-clock seconds of `command` in `folder`. Raises RuntimeError with its output where it fails."""
     settings = environment() | {
         f"DVC_{kind}": os.fspath(folder.parent / kind.lower())
         for kind in ("GLOBAL_CONFIG_DIR", "SYSTEM_CONFIG_DIR", "SITE_CACHE_DIR")

@@ -21,7 +21,7 @@ NUM_WINDOWS, WINDOW_STEPS, WARM_UP_STEPS = 8, 5, 20  # short windows: the profil
 
 
 def step_profile(variant: str, splits: str, num_images: int, device: str, num_threads: int) -> dict[str, float]:
-    """Operation -> milliseconds of one eager step that are its own, on CUDA on the GPU; medians over the windows."""
+    """Operation -> self time in milliseconds of one eager step (on CUDA: of the GPU); medians over the windows."""
     params, data = prepared(variant, splits, num_images, device, num_threads=num_threads)
     torch.set_num_threads(num_threads)
     place = data.train_labels.device
@@ -38,7 +38,7 @@ def step_profile(variant: str, splits: str, num_images: int, device: str, num_th
             for _ in range(WINDOW_STEPS):
                 step(plan)
         for event in profiler.key_averages():
-            if event.device_type == DeviceType.CPU:  # the operation, not also its kernels
+            if event.device_type == DeviceType.CPU:  # the operation: its kernels would count twice
                 microseconds = event.self_device_time_total if on_cuda else event.self_cpu_time_total
                 windows[event.key].append(microseconds / WINDOW_STEPS / 1000)
     return {name: statistics.median(times) for name, times in windows.items()}

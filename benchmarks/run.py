@@ -65,7 +65,7 @@ def parse() -> argparse.Namespace:
 
 
 def not_as_committed() -> str | None:
-    """Why the tables would not be of the default settings, which all rows are of; None where they are."""
+    """Why the tables would not be for the default settings, as all rows must be; None where they would."""
     command = ["git", "status", "--porcelain", "--", "params.yaml"]
     status = subprocess.run(command, cwd=PROJECT, capture_output=True)
     if status.returncode:
@@ -74,7 +74,7 @@ def not_as_committed() -> str | None:
 
 
 def num_training_images(splits: Path) -> int:
-    """How many the folder `splits` holds; 0 where it has no train.safetensors."""
+    """Number of training images in the folder `splits`; 0 where it has no train.safetensors."""
     path = splits / "train.safetensors"
     return len(read_split(path).labels) if path.is_file() else 0
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks import pipeline, speed
 from benchmarks.harness import PROJECT, Results, best, comparison, environment, number, ratio, stage_command, table
 
-# Of one measurement: images, ours and theirs, and epochs of two seeds side by side
+# Per measurement: images for our loop and for theirs, and epochs of two seeds in parallel
 AMOUNTS = {
     "simple_nn_aug": (15_000, 6_400, 10),
     "simple_nn_bn_swish": (15_000, 6_400, 10),
@@ -75,7 +75,7 @@ def resnet20(report: Report) -> None:
 def _training(
     report: Report, title: str, variant: str, one_seed: float | None = None, two_seeds: float | None = None
 ) -> None:
-    """one_seed, two_seeds: the ratios to the best DataLoader loop that are wanted, if any."""
+    """one_seed, two_seeds: the target ratios to the best DataLoader loop, if any."""
     results, loops = speed.training(report.setting, variant, *AMOUNTS[variant])
     report.trained[variant] = results
     reference = best(results, loops)
@@ -114,7 +114,7 @@ def costs(report: Report) -> None:
 
 
 def peaks(report: Report) -> None:
-    """After the groups whose figures it relates to the machine's limits, which are measured where they are not yet."""
+    """Relates other groups' figures to the machine's limits; runs first those that have not been run."""
     groups = {"simple_nn_aug": simple_nn, "simple_nn_bn_swish": simple_nn_bn_swish, "resnet20": resnet20}
     for variant, group in groups.items():
         if variant not in report.trained:
@@ -127,7 +127,7 @@ def peaks(report: Report) -> None:
 
 
 def profile(report: Report) -> None:
-    """Of an eager step on one thread; the largest operations of each network."""
+    """Profile of an eager step on one thread: the largest operations of each network."""
     variants = {"SimpleNN": "simple_nn_aug", "with batch norm and Swish": "simple_nn_bn_swish", "ResNet-20": "resnet20"}
     steps = {}
     for title, variant in variants.items():

@@ -13,7 +13,7 @@ TWO_SEEDS = "ours, 2 seeds side by side, total"
 TWO_LOOPS = "DataLoader, tensor images, 2 processes of 1 thread, total"
 DEFAULT_ALLOCATOR = "ours, 1 seed, 1 thread, default allocator"
 ALL_IMAGES = 45_000  # of CIFAR-10 for training
-BYTES_AUGMENTED = 3 * 32 * 32 * (1 + 4)  # of an image at the least: uint8 read, float32 written
+BYTES_AUGMENTED = 3 * 32 * 32 * (1 + 4)  # memory traffic of an image at the least: uint8 read, float32 written
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,14 @@ class Setting:
         return [1, 2] if self.device == "cpu" else [1]
 
     def epochs(self, on_cpu: int) -> int:
-        """Of a measurement that a start is part of: on a CPU that of processes, on CUDA the capture of a graph."""
+        """Epochs of a measurement that includes start-up: of processes on a CPU, of graph capture on CUDA."""
         return on_cpu if self.device == "cpu" else 10
 
 
 def training(setting: Setting, variant: str, ours: int, theirs: int, epochs: int) -> tuple[Results, list[str]]:
-    """Training images/s of everybody, and the names of the DataLoader loops.
+    """Training images/s of every contender, and the names of the DataLoader loops.
 
-    ours, theirs: images of one measurement, on CUDA ours are all; epochs: that two seeds side by side train, on a CPU.
+    ours, theirs: images per measurement (on CUDA ours takes all); epochs: of two seeds in parallel, on a CPU.
     """
     own = setting.arguments(variant=variant, num_images=ours if setting.device == "cpu" else ALL_IMAGES)
     long = {**own, "num_images": min(8 * ours, ALL_IMAGES), "epochs": setting.epochs(epochs)}
@@ -133,7 +133,7 @@ def costs(setting: Setting) -> Results:
 
 
 def peaks(setting: Setting, variants: list[str]) -> Results:
-    """FLOP/s of a matrix product and a convolution, bytes/s of a copy, by threads; FLOP of an image by variant."""
+    """FLOP/s of a matrix product and a convolution, bytes/s of a copy, by threads; FLOP per image, by variant."""
     return measure(
         [
             *(

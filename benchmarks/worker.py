@@ -45,7 +45,7 @@ def ours(variant: str, splits: str, num_images: int, device: str, **overrides: i
 def ours_seeds(
     variant: str, splits: str, num_images: int, device: str, num_seeds: int, epochs: int, **overrides: int
 ) -> Measure:
-    """Images of all seeds per second: the start of their processes or the capture of their graphs is in it."""
+    """Total images/s of all seeds, including the start of their processes or the capture of their graphs."""
     params, data = prepared(variant, splits, num_images, device, **overrides, epochs=epochs)
     place = data.train_labels.device
 
@@ -141,7 +141,7 @@ def _textbook(variant: str, device: torch.device) -> Callable[..., object]:
 
 
 def augment_ours(splits: str, num_images: int, device: str, num_threads: int) -> Measure:
-    """Augmented, normalised images/s; the random numbers are drawn as well."""
+    """Augmented, normalised images/s, including the drawing of the random numbers."""
     torch.set_num_threads(num_threads)
     train, statistics = _split(splits, num_images)
     place = torch.device(device)
@@ -155,7 +155,7 @@ def augment_ours(splits: str, num_images: int, device: str, num_threads: int) ->
 
 
 def augment_torchvision(splits: str, num_images: int, image_type: str) -> Measure:
-    """The same of torchvision's transforms, image by image, stacked to batches."""
+    """The same with torchvision's transforms, image by image, stacked into batches."""
     from benchmarks import baselines
 
     images = baselines.Images(*_split(splits, num_images), image_type, augmented=True)
@@ -168,7 +168,7 @@ def augment_torchvision(splits: str, num_images: int, image_type: str) -> Measur
 
 
 def augment_tensor_loop(splits: str, num_images: int, device: str) -> Measure:
-    """The same of whole batches of normalised images, cut by indexing with grids."""
+    """The same for whole batches of normalised images, cropped by indexing with grids."""
     from benchmarks import baselines
 
     train, statistics = _split(splits, num_images)
@@ -182,7 +182,7 @@ def augment_tensor_loop(splits: str, num_images: int, device: str) -> Measure:
 
 
 def augment_kornia(splits: str, num_images: int, device: str) -> Measure:
-    """The same of kornia, which also works on whole batches with a crop of its own for each image."""
+    """The same with kornia, which also works on whole batches with a crop of its own for each image."""
     import kornia.augmentation as K  # as its documentation has it
 
     train, statistics = _split(splits, num_images)
@@ -212,7 +212,7 @@ def matmul(device: str, num_threads: int) -> Measure:
 def convolution(device: str, num_threads: int) -> Measure:
     """FLOP/s of a 3x3 convolution, 64 channels to 64.
 
-    It may be above that of a matrix product, which another library computes: twice as high on an AMD EPYC.
+    It may exceed that of a matrix product, which another library computes: twice as high on an AMD EPYC.
     """
     torch.set_num_threads(num_threads)
     torch.backends.cudnn.allow_tf32 = True
@@ -273,7 +273,7 @@ WORK: dict[str, Callable[..., Measure]] = {
 
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what a library prints is no answer
+    os.dup2(2, 1)  # what libraries print goes to stderr, so that stdout holds answers alone
     try:
         measure = WORK[sys.argv[1]](**json.loads(sys.argv[2]))
     except ModuleNotFoundError as error:

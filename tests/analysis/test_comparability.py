@@ -42,7 +42,7 @@ def test_a_number_is_comparable_with_the_data_and_settings_that_it_was_reported_
     assert not_comparable(params, IMAGES) == expected
     other = not_comparable(params.model_copy(update={"label": "cifar10-jpeg"}), {"train": 5_000, "val": 500})
     data = "cifar10-jpeg, not cifar10; 5,000 training images, not 45,000; 500 validation images, not 5,000"
-    assert other["first_batch_loss"] == other["plateau"] == data  # a first batch knows no epochs
+    assert other["first_batch_loss"] == other["plateau"] == data  # the first batch is the same for any number of epochs
     assert other["resnet20"] == f"{data}; epochs 8, not 200"
     numbers = [name for name, declared in params.comparisons.items() if declared.claim.name == "number"]
     assert sorted(other) == sorted([*numbers, "batch_norm_lr_1e-1"])
@@ -74,7 +74,7 @@ def test_of_a_mapping_a_claim_names_what_counts(tmp_path: Path) -> None:
         variants = params.variants | {variant: params.variants[variant] | changed}
         return not_comparable(params.model_copy(update={"variants": variants}), IMAGES)
 
-    without = told("simple_nn", optimizer={"momentum": 0.0})  # not that of the first batch, before a step
+    without = told("simple_nn", optimizer={"momentum": 0.0})  # momentum cannot affect the first batch's loss
     beside = dict.fromkeys(
         ["augmentation", "gap_augmentation", "augmentation_underfits"], "optimizer.momentum 0.9 against 0.0"
     )
@@ -93,7 +93,7 @@ def test_of_a_mapping_a_claim_names_what_counts(tmp_path: Path) -> None:
 
 
 def test_a_number_is_that_of_the_network_it_names(tmp_path: Path) -> None:
-    """Not of one that has no such settings at all."""
+    """Not that of a network without such settings."""
     params = report(tmp_path)
     variants = params.variants | {
         "simple_nn": params.variants["simple_nn"] | {"model": {"name": "squeezenet", "downsampling": "late"}}
@@ -116,7 +116,7 @@ def test_a_number_is_that_of_the_network_it_names(tmp_path: Path) -> None:
 def test_what_changes_no_result_may_differ_unless_it_changes_a_speed_compared(
     setting: str, value: Any, told: str, tmp_path: Path
 ) -> None:
-    """Speeds on other devices and numbers of threads are looked at with the runs."""
+    """Devices and numbers of threads of speeds are checked on the runs instead."""
     params = report(tmp_path)
     variants = params.variants | {"resnet20_dws": params.variants["resnet20_dws"] | {setting: value}}
     changed = params.model_copy(update={"variants": variants})
@@ -159,7 +159,7 @@ def test_differences_are_those_of_settings_that_both_have() -> None:
 def test_variants_trained_for_other_epochs_than_their_baseline_are_not_comparable(tmp_path: Path) -> None:
     told = not_comparable(report(tmp_path, simple_nn=5, resnet20_dws=20), IMAGES)
     lengths = dict.fromkeys(["augmentation", "gap_augmentation", "augmentation_underfits"], "epochs 30 against 5")
-    expected = lengths | {"plateau": "epochs 5, not 30", "dws_speed": "epochs 20 against 200"}  # what is counted stands
+    expected = lengths | {"plateau": "epochs 5, not 30", "dws_speed": "epochs 20 against 200"}  # counts stay comparable
     assert told == expected
 
 

@@ -57,7 +57,7 @@ COMPARISONS = {
 
 
 def runs_of(val: dict[str, list[float]]) -> pd.DataFrame:
-    """In an order of their own: rows are matched by seed."""
+    """In reverse order: rows must be matched by seed."""
     rows = [
         {
             "variant": variant,
@@ -152,7 +152,7 @@ def test_seeds_are_planned_for_the_first_of_the_undecided_that_holms_correction_
 
     assert [row.verdict for row in rows] == ["undecided", "undecided", "supported"]
     for row in rows[:2]:
-        assert row.p is not None and row.p > 0.05 / 2  # the one of two that are left
+        assert row.p is not None and row.p > 0.05 / 2  # Holm's level for the first of the two left
         assert row.effect_size is not None
         needed = TTestPower().solve_power(effect_size=row.effect_size, alpha=0.05 / 2, power=0.8)
         assert row.seeds_needed == math.ceil(needed)
@@ -240,7 +240,7 @@ def test_a_measure_that_a_diverged_run_does_not_have_is_listed() -> None:
 
 
 def test_seeds_are_planned_beyond_those_of_the_variant_with_fewer() -> None:
-    """Of the baseline there are enough already."""
+    """The baseline has enough already."""
     runs = runs_of({"baseline": [*BASELINE] * 3, "few": [0.704, 0.712]})
     (row,) = compare({"a": params(variant="few")}, runs, {}, NUM_IMAGES, {}).rows
     assert row.verdict == "undecided" and row.seeds_needed is not None and 2 < row.seeds_needed < 15
@@ -254,7 +254,7 @@ def test_a_baseline_of_one_seed_gives_no_verdict_either() -> None:
 
 def test_a_reason_is_divergence_only_where_all_of_the_missing_diverged() -> None:
     runs = runs_of(VAL).assign(instability=1.0)
-    runs.loc[(runs["variant"] == "unstable") & runs["seed"].isin([1, 3]), "instability"] = math.nan  # 1 diverged
+    runs.loc[(runs["variant"] == "unstable") & runs["seed"].isin([1, 3]), "instability"] = math.nan  # seed 1 diverged
     compared = compare({"a": params(variant="unstable", metric="instability")}, runs, {}, NUM_IMAGES, {})
     assert compared.not_run == {"a": "unstable has no instability for seed 1, 3"}
 

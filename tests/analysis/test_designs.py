@@ -1,4 +1,4 @@
-"""How a comparison is made: by pairs of seeds, partly by pairs, unpaired, or with a figure."""
+"""The designs of a comparison: paired by seed, partly paired, unpaired, or one-sample against a figure."""
 
 import math
 
@@ -96,7 +96,7 @@ def test_equal_losses_have_no_spread_to_go_by() -> None:
 
 
 def test_differences_that_are_equal_but_for_rounding_are_alike() -> None:
-    """0.79 - 0.755 and 0.815 - 0.78 are not the same number."""
+    """0.79 - 0.755 and 0.815 - 0.78 are not the same float."""
     runs = runs_of({"baseline": [0.755, 0.780], "better": [0.790, 0.815]})
     (row,) = compare({"a": params(variant="better")}, runs, {}, {"val": 200}, {}).rows
     assert row.effect_size is None and row.note == "all seeds alike: their spread is taken as one image"

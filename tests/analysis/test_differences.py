@@ -47,7 +47,7 @@ def test_welchs_difference_is_scipys(other: FloatArray) -> None:
 
 
 def test_the_difference_of_partly_paired_samples_is_that_of_derrick_et_al() -> None:
-    """Their T_new2 and its degrees of freedom, as printed there; NumPy has the correlation."""
+    """Their T_new2 and its degrees of freedom, as in the paper; the correlation is NumPy's."""
     variant, baseline = np.append(A, [0.72, 0.75, 0.73]), np.append(B, [0.70])
     n1, n2, pairs = 8, 6, 5
     s1, s2 = variant.std(ddof=1), baseline.std(ddof=1)
@@ -60,7 +60,7 @@ def test_the_difference_of_partly_paired_samples_is_that_of_derrick_et_al() -> N
     assert difference.mean == pytest.approx(variant.mean() - baseline.mean())
     assert difference.standard_error == pytest.approx(error)
     assert difference.df == pytest.approx(df)
-    # Planned with the same seeds for both, as pairs
+    # Planning assumes the same seeds for both, so paired
     assert difference.spread == pytest.approx(math.sqrt(s1**2 + s2**2 - 2 * r * s1 * s2))
     assert difference.df_per_seed == 1
 

@@ -144,7 +144,7 @@ def test_every_variant_was_evaluated_on_the_same_images(tmp_path: Path) -> None:
 def test_what_a_variant_outside_the_study_left_behind_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Else the folder that aggregate depends on has a hash that no clone can have."""
+    """Otherwise the folder that aggregate depends on has a hash that no clone can reproduce."""
     monkeypatch.chdir(tmp_path)
     params = write_study(tmp_path)
     for name in ("gone", "never_run"):

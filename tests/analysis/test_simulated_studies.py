@@ -1,4 +1,4 @@
-"""The rule on studies whose truth is known: how often a verdict is false, and an interval misses."""
+"""The rule on simulated studies of known truth: the family-wise error, and the coverage of the intervals."""
 
 import gc
 import math
@@ -15,14 +15,14 @@ DESIGNS = [("paired", 2), ("paired", 3), ("paired", 5), ("unpaired", 3), ("unpai
 
 
 class Family(NamedTuple):
-    """True differences of the comparisons of a family, and what is claimed of them."""
+    """True differences of the comparisons of a family, and the ranges claimed."""
 
     truth: FloatArray
     low: FloatArray
     high: FloatArray
 
     def false(self, verdicts: list[Verdict]) -> bool:
-        """Whether one of the verdicts is false. Higher and lower claim more than a difference of zero."""
+        """Whether any verdict is false. Higher and lower claims do not hold at a difference of zero."""
         holds = (self.low <= self.truth) & (self.truth <= self.high) & ((self.truth != 0) | np.isfinite(self.high))
         wrong = {True: "contradicted", False: "supported"}
         return any(verdict == wrong[bool(held)] for verdict, held in zip(verdicts, holds, strict=True))
@@ -40,7 +40,7 @@ FAMILIES = {"null": NULL, "alone": ALONE, "mixed": MIXED}
 
 @pytest.fixture(autouse=True)
 def _no_collection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gc, "collect", lambda *_: 0)  # statsmodels' multipletests collects at each call: 80 ms
+    monkeypatch.setattr(gc, "collect", lambda *_: 0)  # statsmodels' multipletests collects garbage at each call: 80 ms
 
 
 def simulate(
@@ -48,8 +48,8 @@ def simulate(
 ) -> Difference:
     """Differences [studies, comparisons] of variants against one baseline of accuracy 0.7.
 
-    Half of the variance is the seed's, shared by all variants of a paired design. Variants spread unequally. Partly
-    paired, the baseline has all seeds of the variants and ten more.
+    Half of the variance is the seed's, shared by all variants of a paired design. The variants' standard deviations
+    differ. In the partly paired design, the baseline has all seeds of the variants and ten more.
     """
     rng = np.random.default_rng([num_seeds, len(truth), design == "unpaired"])
 
@@ -83,7 +83,7 @@ def verdicts_of(differences: Difference, family: Family) -> list[list[Verdict]]:
 
 
 def false_rate(differences: Difference, family: Family) -> float:
-    """Fraction of studies with at least one false verdict."""
+    """Family-wise error rate: the fraction of studies with at least one false verdict."""
     return float(np.mean([family.false(verdicts) for verdicts in verdicts_of(differences, family)]))
 
 
@@ -137,7 +137,7 @@ def test_a_clear_difference_is_found_and_an_equal_one_takes_more_seeds() -> None
 
 @pytest.mark.parametrize("num_seeds", [3, 5])
 def test_the_detectable_difference_is_found_four_times_in_five(num_seeds: int) -> None:
-    sd = 0.005  # of a difference, too: half of both variances is the seed's and cancels
+    sd = 0.005  # of a paired difference, too: half of both variances is the seed's and cancels
     detectable = detectable_distance(sd / math.sqrt(num_seeds), num_seeds - 1.0, 0.05)
     family = ALONE._replace(truth=np.array([detectable]))
 

@@ -1,4 +1,4 @@
-"""What decides on differences over seeds: each formula against SciPy, statsmodels or by hand."""
+"""Verdicts on differences over seeds: each formula against SciPy, statsmodels or by hand."""
 
 import math
 
@@ -123,10 +123,10 @@ def test_the_seeds_needed_are_those_of_statsmodels(effect: float, level: float) 
 
 @pytest.mark.parametrize("other_seeds", [3, 20])
 def test_the_seeds_needed_by_welch_find_the_difference_with_80_percent_power(other_seeds: int) -> None:
-    """Of both variants, however many the other one had already."""
+    """That many seeds of both, however many the other variant already had."""
     sds, distance, rng = np.array([0.004, 0.012]), 0.01, np.random.default_rng(0)
     samples = [rng.normal(0, 1, n) for n in (3, other_seeds)]
-    samples = [sd * (of - of.mean()) / of.std(ddof=1) for sd, of in zip(sds, samples, strict=True)]  # of exactly `sds`
+    samples = [sd * (of - of.mean()) / of.std(ddof=1) for sd, of in zip(sds, samples, strict=True)]  # SD exactly `sds`
     first, second = samples
     difference = two_samples(first, second, 0, 0.0)
     assert difference.spread == pytest.approx(math.hypot(*sds))
@@ -135,7 +135,7 @@ def test_the_seeds_needed_by_welch_find_the_difference_with_80_percent_power(oth
 
     variant, baseline = (rng.normal(0, sd, (4000, needed)) for sd in sds)
     found = stats.ttest_ind(variant + distance, baseline, axis=1, equal_var=False)
-    assert (found.pvalue < 0.05).mean() == pytest.approx(POWER, abs=0.06)  # whole seeds: up to one too many
+    assert (found.pvalue < 0.05).mean() == pytest.approx(POWER, abs=0.06)  # rounded up to whole seeds
     if other_seeds == 3:
         assert difference.df == pytest.approx(2 * difference.df_per_seed)
 
@@ -151,7 +151,7 @@ def test_the_seeds_needed_find_a_difference_within_its_range_four_times_in_five(
         interval_low, interval_high = one_sample(samples, 0.0).interval()
         return float(np.mean((low < interval_low) & (interval_high < high)))
 
-    assert POWER - 0.01 < found(needed) < POWER + 0.05  # a bound on it, and whole seeds
+    assert POWER - 0.01 < found(needed) < POWER + 0.05  # planned by a lower bound, rounded up to whole seeds
     assert found(round(0.8 * needed)) < POWER
 
 

@@ -1,4 +1,4 @@
-"""What the benchmarks compare computes the same: else a ratio of speeds says nothing."""
+"""The loops that the benchmarks compare compute the same; otherwise a ratio of speeds would mean nothing."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def split() -> Split:
 
 @pytest.fixture(scope="module", params=[False, True])
 def params(request: pytest.FixtureRequest) -> VariantParams:
-    """Of SimpleNN as it is, and with batch norm and Swish; no augmentation, since random numbers differ."""
+    """SimpleNN as it is, and with batch norm and Swish; no augmentation, whose random numbers would differ."""
     settings = resolve(str(PARAMS))[1]["simple_nn"].model_dump()
     settings["model"] |= {"batch_norm": True, "activation": "swish"} if request.param else {}
     return VariantParams.parse(settings | {"batch_size": 64, "epochs": 1, "device": "cpu"}, "test")

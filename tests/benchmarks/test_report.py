@@ -41,7 +41,7 @@ def test_a_target_is_met_at_its_bound() -> None:
 
 
 def test_too_few_images_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    """Speeds are of so many images: fewer would pass for more."""
+    """Speeds are measured on a stated number of images; fewer would pass for that many."""
     write_split(tmp_path / "train.safetensors", torch.zeros(9, 3, 32, 32, dtype=torch.uint8), torch.zeros(9))
     monkeypatch.setattr("sys.argv", ["run", "--splits", str(tmp_path), "--label", "few"])
     with pytest.raises(SystemExit):
@@ -118,12 +118,12 @@ def test_ours_is_started_as_dvc_starts_a_stage() -> None:
     assert {"PYTHONPATH=src", "MALLOC_TOP_PAD_=268435456"} <= set(command)
 
 
-@pytest.mark.parametrize("cores", [2, 8])  # started one by one, together
+@pytest.mark.parametrize("cores", [2, 8])  # started one by one, and together
 def test_workers_answer_round_by_round_and_side_by_side(cores: int, monkeypatch) -> None:
     monkeypatch.setattr(harness, "cores", lambda: cores)
     flop = {"variant": "simple_nn_aug"}
     results = harness.measure([Contender("one", "flop", flop), Contender("two", "flop", flop, processes=2)], 2)
-    # Multiply-adds of the layers by hand, times 2 FLOP, times 3 for forward and two backward passes but conv1's input.
+    # By hand: multiply-adds of the layers x 2 FLOP x 3 (forward and two gradients); conv1 has no input gradient.
     conv1, rest = 784 * 8 * 75, 144 * 16 * 72 + 576 * 120 + 120 * 84 + 84 * 10
     assert results == {"one": [2 * (2 * conv1 + 3 * rest)] * 2, "two": [2 * 2 * (2 * conv1 + 3 * rest)] * 2}
 
@@ -155,4 +155,4 @@ def test_stages_that_only_copy_write_every_output_of_theirs(tmp_path: Path) -> N
 def test_the_demo_is_the_one_of_the_makefile() -> None:
     command = pipeline.demo_command()
     assert command.startswith("dvc exp run --temp --name demo -S data.source=digits")
-    assert command.endswith("-S variants.resnet20.epochs=4")  # a line further down
+    assert command.endswith("-S variants.resnet20.epochs=4")  # on a continuation line

@@ -1,4 +1,4 @@
-"""A speed is the number of images that were worked on, over the seconds that this took: no more and no fewer."""
+"""A speed is the number of images that were processed, no more and no fewer, over the seconds that this took."""
 
 import itertools
 import shutil
@@ -30,7 +30,7 @@ def splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 class Counter:
-    """Counts images while the clock runs, which shows two seconds for whatever is timed."""
+    """Counts images while the fake clock runs, which gives two seconds for whatever is timed."""
 
     def __init__(self) -> None:
         self.num_images, self.running = 0, False
@@ -122,7 +122,7 @@ def test_it_prepares_as_many_images_and_the_settings_that_are_asked_for(splits) 
 
 
 def test_an_image_costs_simple_nn_what_its_table_says(splits) -> None:
-    """By hand: backward is twice forward, but that conv1 passes no gradient on to the image."""
+    """By hand: backward costs twice forward, except that conv1 computes no gradient of the image."""
     forward = 8 * 28 * 28 * 75 + 16 * 12 * 12 * 72 + 576 * 120 + 120 * 84 + 84 * 10
     assert worker.flop("simple_nn_aug")() == 2 * (3 * forward - 8 * 28 * 28 * 75)
 

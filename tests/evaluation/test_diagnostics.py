@@ -27,9 +27,9 @@ def images(num_images: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu", "swish"])
 def test_dead_units_are_relus_below_zero_on_every_image(activation) -> None:
-    """Biases put three channels and five neurons far below zero; what is dead on some batches only is alive.
+    """Biases push three channels and five neurons far below zero; a unit dead on some batches only is alive.
 
-    There a leaky ReLU and Swish still have a gradient.
+    A leaky ReLU and Swish still pass a gradient there.
     """
     model = simple_nn(activation=activation)
     with torch.no_grad():
@@ -44,7 +44,7 @@ def test_dead_units_are_relus_below_zero_on_every_image(activation) -> None:
 
 
 def natural_deaths(model: SimpleNN, raw: torch.Tensor) -> list[int]:
-    """The dead units of each layer by the pre-activations themselves, all images at once."""
+    """The number of dead units of each layer, from the pre-activations of all images at once."""
     mean, std = (torch.tensor(values)[None, :, None, None] for values in (STATISTICS.mean, STATISTICS.std))
     outputs = []
     hooks = [

@@ -103,7 +103,7 @@ def test_outputs_agree_with_each_other(project: Path, capsys: pytest.CaptureFixt
 def test_train_accuracy_is_that_of_the_weights_on_the_training_images(project: Path) -> None:
     evaluate("small")
     train = read_split(project / "data/splits/train.safetensors")
-    inputs = (train.images.double() / 255 - 0.5) / 0.25  # of the statistics above
+    inputs = (train.images.double() / 255 - 0.5) / 0.25  # mean and standard deviation as above
     for of in json.loads((project / "runs/small/evaluation/metrics.json").read_text())["seeds"][:2]:
         model = load_weights(project / f"runs/small/weights/seed-{of['seed']}.safetensors").double()
         right = (model(inputs).argmax(1) == train.labels).double().mean().item()
@@ -114,7 +114,7 @@ def test_the_mistakes_are_the_most_confident_predictions_that_are_wrong(project:
     evaluate("small")
     predictions = pd.read_csv(project / "runs/small/evaluation/predictions.csv")
     wrong = predictions[(predictions["split"] == "test") & (predictions["label"] != predictions["prediction"])]
-    highest = wrong.groupby("index")["confidence"].max().nlargest(12)  # NaN, of the seed that diverged, is none
+    highest = wrong.groupby("index")["confidence"].max().nlargest(12)  # drops the NaN of the seed that diverged
     mistakes = json.loads((project / "runs/small/evaluation/mistakes.json").read_text())
     assert [entry["index"] for entry in mistakes] == highest.index.tolist()
     assert [entry["confidence"] for entry in mistakes] == pytest.approx(highest.tolist())
@@ -135,7 +135,7 @@ def test_a_diverged_seed_is_a_result(project: Path) -> None:
 
 def test_two_runs_give_the_same_bytes(project: Path) -> None:
     contents = []
-    for num_threads in (1, 2):  # of the process before the stage chooses
+    for num_threads in (1, 2):  # of the process before the stage sets its own
         torch.set_num_threads(num_threads)
         evaluate("small")
         contents.append([(project / "runs/small/evaluation" / name).read_bytes() for name in OUTPUTS])
@@ -182,7 +182,7 @@ def test_broken_inputs_end_in_one_line(project: Path, path: str, content: str, m
 
 
 def test_dead_units_are_those_on_the_val_images(project: Path) -> None:
-    """And not on test images, by which nothing may be chosen."""
+    """Not on test images, which must not inform any choice."""
     path = project / "runs/small/weights/seed-0.safetensors"
     shares = {}
     for name in ("train", "val", "test"):

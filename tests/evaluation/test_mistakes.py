@@ -1,4 +1,4 @@
-"""The most confidently wrong images: which they are, and that they are those images."""
+"""The most confident mistakes: which they are, and that the pictures are of those images."""
 
 import base64
 import io
@@ -21,7 +21,7 @@ def table(*rows: tuple[int, int, int, int, float]) -> pd.DataFrame:
 
 
 def images(num_images: int) -> torch.Tensor:
-    """Smooth ones, as photographs are: a gradient that starts elsewhere in each."""
+    """Smooth ones, as photographs are: a ramp that starts at another value in each."""
     ramp = torch.arange(32).repeat(3, 32, 1) * 4
     return torch.stack([ramp + 5 * i for i in range(num_images)]).clamp(max=255).to(torch.uint8)
 

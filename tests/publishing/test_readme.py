@@ -69,7 +69,7 @@ def test_the_tables_are_those_of_the_results(workspace: Path, monkeypatch: pytes
     )
     _, _, *accuracies = rows(text, "Accuracy, best validation accuracy first")
     assert [row[0] for row in accuracies] == ["`resnet20`", "`l2_0`", "`simple_nn`", "`lr_1e-0`"]
-    # 4.303 * 0.02 / sqrt 3 = 0.0497, and 4.303 * 0.01 / sqrt 3 = 0.0248: of seeds alike, the interval of one image
+    # 4.303 * 0.02 / sqrt 3 = 0.0497, and 4.303 * 0.01 / sqrt 3 = 0.0248: where seeds agree, their spread is one image
     assert accuracies[2][1:4] == ["3", "62.00 ± 4.97", "60.00 ± 4.97"]
     assert accuracies[1][2:4] == ["70.00 ± 2.48", "70.00 ± 2.48"]
     assert accuracies[3][-1] == "diverged at epoch 1 (seed 2); diverged at epoch 2 (seed 1)"

@@ -123,7 +123,7 @@ def write_settings(root: Path, seeds: tuple[int, ...], label: str) -> None:
 
 
 def write_run(folder: Path, seed: int, val: list[float], test: float, diverged_epoch: int | None = None) -> None:
-    """One run with the accuracies `val` by epoch; train accuracy is 0.02 above them, of the best weights 0.03.
+    """One run with the accuracies `val` by epoch; training accuracy is 0.02 above them, that of the best weights 0.03.
 
     An epoch lasts 2 s at 1,000 + 100 x epoch images/s. A run that diverges at epoch k has no loss at epoch k.
     """
@@ -178,7 +178,7 @@ def _write_diagnostics(folder: Path, seed: int, finite: bool) -> None:
 
 
 def _write_evaluation(folder: Path, seed: int, test: float, val: float, loss: float | None) -> None:
-    """Adds a seed to the evaluation of a variant: what is not right is taken for the next class."""
+    """Adds a seed to the evaluation of a variant: each mistake predicts the next class."""
     folder.mkdir(exist_ok=True)
     entry: dict[str, Any] = {"seed": seed}
     predictions = folder / "predictions.csv"

@@ -59,7 +59,7 @@ def test_the_comment_has_the_answer_and_folded_tables(report: Report) -> None:
     )
     assert " ".join(said(report)) in page
     assert page.count("<details>") == page.count("</details>") == 3
-    assert page.endswith("</details>\n\nCharts and the rule: `results/report.html`.\n")  # else it were HTML as well
+    assert page.endswith("</details>\n\nCharts and the rule: `results/report.html`.\n")  # else it would be HTML as well
     ranked = [line.split("|")[1].strip() for line in page.splitlines() if line.startswith("|") and "±" in line][:4]
     assert ranked == ["resnet20", "l2_0", "simple_nn", "lr_1e-0"]
     answers = [
@@ -158,7 +158,7 @@ def test_the_bounds_that_a_statement_tells_are_those_of_its_claims() -> None:
 
 
 def test_how_many_images_are_those_of_their_split(report: Report) -> None:
-    """Of seeds that agree the interval tells: 4.303 / sqrt 3 = 2.484 images of the split."""
+    """Where seeds agree, the interval shows it: ± 4.303 / sqrt 3 = 2.484 images of the split."""
     assert "trained on 90 images" in answer.sentences(report.params, report.runs, report.compared, SIZES)[0]
     agree = report.runs.assign(val_accuracy=0.5, test_accuracy=0.5)
     said = answer.sentences(report.params, agree, report.compared, SIZES)[0]

@@ -70,7 +70,7 @@ def find(driver: Any, selector: str) -> list[Any]:
 
 
 def labels(driver: Any, chart: str) -> list[str]:
-    """What the marks of a chart say of themselves."""
+    """The ARIA labels of a chart's marks."""
     script = "return [...document.querySelectorAll(arguments[0])].map(mark => mark.getAttribute('aria-label'))"
     return list(driver.execute_script(script, f"#chart-{chart} svg [aria-roledescription][aria-label]"))
 

@@ -33,7 +33,7 @@ def compared(params: ReportParams, tmp_path: Path) -> Comparisons:
 
 
 def cells(page: str) -> list[list[str]]:
-    """The rows of a Markdown table but for its head."""
+    """The rows of a Markdown table without its header."""
     return [[cell.strip() for cell in line[1:-1].split("|")] for line in page.splitlines() if line[:1] == "|"][2:]
 
 

@@ -30,7 +30,7 @@ def as_dvc_reads(frame: pd.DataFrame, rev: str) -> list[dict[str, Any]]:
 
 
 def draw(rows: list[dict[str, Any]], template: str, **properties: Any) -> list[str]:
-    """What the marks of the picture say of themselves."""
+    """The ARIA labels and the text of the picture."""
     svg = drawn(rows, template, **properties)
     return re.findall(r'aria-label="([^"]*)"', svg) + re.findall(r">([^<>]+)</text>", svg)
 

@@ -1,4 +1,4 @@
-"""The charts of which a reader chooses the variants."""
+"""The charts whose variants a reader chooses."""
 
 import re
 

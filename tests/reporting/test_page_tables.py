@@ -28,7 +28,7 @@ def test_the_cells_of_a_comparison_are_under_their_headings(html: str, report: R
 
 
 def test_effects_are_sorted_by_what_they_show(report: Report) -> None:
-    """Of a figure for which the study claims a bound that is the figure: 61 %, 4 points below the bound."""
+    """For an upper bound on a variant alone that is the value itself: 61 %, 4 points below the bound."""
     row = next(row for row in report.compared.rows if row.name == "resnet20")
     bounded = dataclasses.replace(row, claim="at_most", variant_mean=0.61, difference=-0.04, low=None, high=None)
     cells = [page_tables.comparison_row(row, report.params) for row in (bounded, row)]

@@ -1,4 +1,4 @@
-"""What each variant tells apart and what it confuses, on the test split."""
+"""Per-class accuracy, confusion matrix and most confident mistakes of each variant, on the test split."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -12,10 +12,10 @@ MISTAKES = ["variant", "rank", "index", "seed", "label", "prediction", "confiden
 
 
 class Classes(NamedTuple):
-    """Tidy tables, classes by name, in the order of the data.
+    """Tidy tables; classes are names, in the dataset's order.
 
-    accuracy: variant, seed, class, accuracy. confusion: variant, label, prediction, count (over seeds).
-    mistakes: MISTAKES, the most confident first; index is the image's in the split, jpeg the image itself in base64.
+    accuracy: variant, seed, class, accuracy. confusion: variant, label, prediction, count (summed over seeds).
+    mistakes: the columns MISTAKES, most confident first; index: of the image in the split; jpeg: the image, in base64.
     """
 
     accuracy: pd.DataFrame
@@ -24,7 +24,7 @@ class Classes(NamedTuple):
 
 
 def read_classes(params: ReportParams, folder: Path) -> Classes:
-    """Of every variant in the study. Raises InvalidInput where a file or a seed is missing."""
+    """The tables of every variant in the study. Raises InvalidInput where a file or a seed is missing."""
     accuracy, confusion, mistakes = [], [], []
     for variant in params.variants:
         seeds = params.seeds[variant]

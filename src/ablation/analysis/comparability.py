@@ -1,4 +1,4 @@
-"""Which comparisons these runs can answer: those of the data and settings for which the claim is made."""
+"""Which comparisons these runs can test: those with the data and settings that the claim is about."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,16 +6,16 @@ from typing import Any
 from ablation.analysis.metrics import METRICS
 from ablation.analysis.params import NumberParams, ReportParams, SweepParams
 
-# Settings in which a variant and its baseline may differ: what they change is rounding at most, or nothing at all.
+# Settings in which a variant and its baseline may differ: they change results by rounding at most.
 BESIDE_RESULTS = {"device", "num_threads", "deterministic", "compile", "checkpoint_every_epochs"}
-BESIDE_SPEED = {"device", "num_threads", "checkpoint_every_epochs"}  # the first two are looked at where it is compared
+BESIDE_SPEED = {"device", "num_threads", "checkpoint_every_epochs"}  # comparisons.MEASURED_ON covers the first two
 
 
 def not_comparable(params: ReportParams, num_images: Mapping[str, int]) -> dict[str, str]:
-    """Name -> what differs, of the comparisons that these runs cannot answer.
+    """The comparisons that these runs cannot test: name -> what differs.
 
-    A number that was reported for other data or settings, what is claimed for other settings, and a variant that
-    differs from its baseline in settings that the claim does not name, unless what is compared is counted.
+    These are numbers reported for other data or settings, claims made for other settings, and variants that differ from
+    their baseline in settings that the claim does not name, unless the metric is a count.
     num_images: split -> number of images.
     """
     reasons = {}
@@ -48,7 +48,7 @@ def not_comparable(params: ReportParams, num_images: Mapping[str, int]) -> dict[
 
 
 def sweep_obstacle(sweep: SweepParams, variants: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """Why those of `variants` (name -> settings) that belong to the sweep do not make one, if they do not."""
+    """Why the sweep's variants among `variants` (name -> settings) do not form a sweep; None where they do."""
     settings = [variants[variant] for variant in sweep.variants if variant in variants]
     if len({one[sweep.setting] for one in settings}) < 2:
         return "fewer than two of its values are in the study"
@@ -58,9 +58,9 @@ def sweep_obstacle(sweep: SweepParams, variants: Mapping[str, Mapping[str, Any]]
 
 
 def differences(settings: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Dotted path -> the two values, of what differs.
+    """The settings that differ: dotted path -> the two values.
 
-    Without settings that only one has, since another name (of a network, an optimiser) has them.
+    Settings that only one side has are left out: another network or optimiser, whose name differs, brings them.
     """
     found = changes(others, settings)
     return {each["name"]: (each["value"], each["default"]) for each in found if {"default", "value"} <= set(each)}
@@ -70,7 +70,7 @@ def changes(defaults: Mapping[str, Any], values: Mapping[str, Any], path: str = 
     """The settings in which nested `values` differ from `defaults`; a list is one setting.
 
     As [{"name": dotted path, "default": ..., "value": ...}], without `default` or `value` where there is none. A
-    mapping that is gone is one as well, since Hydra deletes it whole, but no key of it that is null.
+    removed mapping is one setting as well: Hydra can delete it whole, but not a key of it that is null.
     """
     found: list[dict[str, Any]] = []
     for key in {**defaults, **values}:
@@ -88,7 +88,7 @@ def changes(defaults: Mapping[str, Any], values: Mapping[str, Any], path: str = 
 
 
 def _over(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """`own` before `base`, key by key of a mapping as well."""
+    """`base` overridden by `own`; where both have a mapping, key by key."""
     both = {
         key: {**base[key], **own[key]} for key in own if isinstance(base.get(key), dict) and isinstance(own[key], dict)
     }
@@ -104,7 +104,7 @@ def _names(claimed_for: Mapping[str, Any], path: str) -> bool:
 
 
 def _unlike(setting: str, values: list[Any], wanted: list[Any]) -> list[str]:
-    """What of a setting of the variant, and of the baseline, is not as wanted; None stands for any, and for none."""
+    """How a setting's `values`, variant's and baseline's, are not as wanted; None (any, or absent) always matches."""
     if any(isinstance(want, dict) for want in wanted):
         unlike = []
         for key in dict.fromkeys(key for want in wanted for key in want or {}):

@@ -26,14 +26,14 @@ from ablation.analysis.params import AtMostParams, ComparisonParams, NumberParam
 
 Design = Literal["paired", "partly paired", "unpaired", "one-sample", "count"]
 
-# What a speed depends on beside the variant, as far as it is recorded
+# What a speed depends on besides the variant, as far as it is recorded
 MEASURED_ON = ("device", "num_threads", "precision", "torch", "cpu_capability", "gcc", "c++", "triton")
-BY_IMAGES = ("val_accuracy", "test_accuracy")  # compared by the predictions on the test images as well
+BY_IMAGES = ("val_accuracy", "test_accuracy")  # also compared image by image, on the test split
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """One comparison. Accuracies and their differences are fractions; None is what these runs cannot tell."""
+    """One comparison. Accuracies and their differences are fractions; None where these runs cannot tell."""
 
     name: str
     title: str
@@ -42,15 +42,15 @@ class Comparison:
     variant: str
     baseline: str | None
     claim: Literal["higher", "lower", "equal", "at_most", "number"]
-    claim_low: float | None  # the differences that the claim allows; None: no bound
+    claim_low: float | None  # bounds of the differences that the claim allows; None: no bound
     claim_high: float | None
     design: Design
     num_seeds: int  # of the variant
     num_baseline_seeds: int | None
-    num_diverged: int  # of the runs of both
+    num_diverged: int  # of the variant's and the baseline's runs
     variant_mean: float
     baseline_mean: float | None
-    difference: float  # from the baseline; of a number, and of a variant alone, from the figure claimed
+    difference: float  # from the baseline; for a number, or without a baseline, from the figure claimed
     low: float | None  # 95 % confidence interval over seeds
     high: float | None
     effect_size: float | None  # Cohen's d_z where paired or one-sample, else Hedges' g
@@ -59,11 +59,11 @@ class Comparison:
     verdict: verdicts.Verdict
     p: float | None = None  # see verdicts.decide
     p_holm: float | None = None
-    # The smallest distance from a bound found with 80 % power, at 0.05 / size of the family
+    # The smallest distance from a bound of the claim detected with 80 % power at level 0.05 / size of the family
     detectable: float | None = None
     seeds_needed: int | None = None  # where undecided; None above verdicts.MAX_SEEDS, or with one seed
 
-    test_images: int | None = None  # on which these very networks were compared; None without a baseline
+    test_images: int | None = None  # on which the trained networks themselves were compared; None without a baseline
     test_difference: float | None = None
     test_low: float | None = None  # 95 % confidence interval over images
     test_high: float | None = None
@@ -81,7 +81,7 @@ class Comparison:
         return "undecided (needs at least 2 seeds)" if single else "undecided (no two seeds differ)"
 
     def record(self) -> dict[str, Any]:
-        """For one line of a table: every field and the answer."""
+        """Every field and the answer, as one row of a table."""
         return dataclasses.asdict(self) | {"answer": self.answer}
 
 
@@ -100,13 +100,13 @@ def compare(
     """Effect, uncertainty and verdict of each comparison, over all seeds of its variants.
 
     `runs`: one row per variant and seed with the columns variant, seed, diverged_epoch (null where the run did not
-    diverge) and every metric compared. `correct`: variant -> bool [seeds, test images], where the prediction was right;
-    a variant may be absent. `num_images`: split -> number of images. `not_comparable`: as of
+    diverge) and every metric compared. `correct`: variant -> bool [seeds, test images], whether the prediction was
+    right; a variant may be absent. `num_images`: split -> number of images. `not_comparable`: from
     comparability.not_comparable.
 
-    Left out, with the reason: a comparison of a variant that is not in `runs`, or of which a run has no value (the mean
-    of the others would pass over that run in silence), and of speeds that were measured in other ways: MEASURED_ON, and
-    the number of seeds that share a device.
+    Left out, with the reason: comparisons whose variant or baseline is not in `runs` or has a run without a value (the
+    mean of the other runs would hide it), and of speeds measured under different conditions: MEASURED_ON, and the
+    number of seeds that share a device.
     """
     rows: dict[str, Comparison] = {}
     not_run: dict[str, str] = {}
@@ -144,9 +144,9 @@ def _obstacle(params: ComparisonParams, runs: pd.DataFrame) -> str | None:
 
 
 def _speed_obstacle(runs: pd.DataFrame) -> str | None:
-    """In what the speeds of `runs` were measured differently, if they were."""
+    """The conditions under which the speeds of `runs` were measured, where they differ; else None."""
     ways = runs[[name for name in MEASURED_ON if name in runs]].astype(object).fillna("none")
-    # A seed's time is its own on one CPU thread alone. Elsewhere it depends on how many train beside it.
+    # Only on one CPU thread is a seed's time its own; elsewhere it depends on how many seeds train at the same time.
     own_time = runs["device"].str.startswith("cpu") & (runs["num_threads"] == 1)
     ways["seeds"] = runs.groupby("variant")["seed"].transform("size").astype(object).mask(own_time, "any number")
     differing = {name: sorted(map(str, set(ways[name]))) for name in ways if ways[name].nunique() > 1}
@@ -157,7 +157,7 @@ def _speed_obstacle(runs: pd.DataFrame) -> str | None:
 def _measure(
     name: str, params: ComparisonParams, runs: pd.DataFrame, resolution: float, not_comparable: str
 ) -> tuple[Comparison, Difference | None]:
-    """The comparison without what its family adds, and its difference where several seeds give one."""
+    """The comparison without what `_decided` adds, and its difference where several seeds give one."""
     claim = params.claim
     values = _values(runs, params.variant, params.metric)
     others = None if params.baseline is None else _values(runs, params.baseline, params.metric)
@@ -202,7 +202,7 @@ def _measure(
 def _estimate(
     values: "pd.Series[float]", others: "pd.Series[float] | None", resolution: float
 ) -> tuple[Design, list[FloatArray], Difference | None, float | None]:
-    """How they are compared, the samples of that, the difference if several seeds differ, and the effect size."""
+    """The design, its samples, the difference (None where it has no standard error), and the effect size."""
     design: Design
     difference = effect_size = None
     if others is None or values.index.equals(others.index):
@@ -219,7 +219,7 @@ def _estimate(
         if min(len(first), len(second)) > 1:
             difference, effect_size = two_samples(first, second, len(pairs), resolution), hedges_g(first, second)
     if resolution == 0 and all(map(alike, samples)):
-        difference = None  # no spread, and no least one
+        difference = None  # no spread, and no resolution to stand in for it
     return design, samples, difference, effect_size
 
 
@@ -236,7 +236,7 @@ def _notes(
 
 
 def _values(runs: pd.DataFrame, variant: str, metric: str) -> "pd.Series[float]":
-    """The metric by seed, in increasing order."""
+    """The metric, indexed by seed in increasing order."""
     return runs[runs["variant"] == variant].set_index("seed")[metric].astype(np.float64).sort_index()
 
 
@@ -256,12 +256,12 @@ def _with_images(row: Comparison, variant: BoolArray, baseline: BoolArray) -> Co
 def _decided(
     rows: Mapping[str, Comparison], comparisons: Mapping[str, ComparisonParams], family: Mapping[str, Difference]
 ) -> dict[str, Comparison]:
-    """The rows of one family, each of several seeds, with what Holm's correction over the family decides."""
+    """The rows of one family, each of several seeds, as decided with Holm's correction over the family."""
     together = Difference(*(np.array(values) for values in zip(*family.values(), strict=True)))
     ranges = [verdicts.claim_range(comparisons[name].claim, row.baseline is not None) for name, row in rows.items()]
     lows, highs = np.array(ranges).T
     decisions = verdicts.decide(together, lows, highs)
-    first_level = verdicts.ALPHA / len(rows)  # of the smallest p of all, and of those that are still to be decided
+    first_level = verdicts.ALPHA / len(rows)  # Holm's level for the smallest p of all; below, of those undecided
     next_level = verdicts.ALPHA / max(decisions.verdicts.count("undecided"), 1)
     decided = {}
     for i, (name, row) in enumerate(rows.items()):

@@ -1,4 +1,4 @@
-"""The measures behind the study's statements, of one run, from what training and evaluation recorded."""
+"""One run's measures behind the study's statements, from what training and evaluation recorded."""
 
 import math
 from typing import Any
@@ -8,16 +8,17 @@ import pandas as pd
 
 LEVELS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of validation accuracy
 CONVERGED = 0.95  # of a run's own best validation accuracy
-LEARNED = 0.2  # validation accuracy that a run has to exceed to converge: twice that of a guess
-LATE = 0.25  # the last part of the epochs
+LEARNED = 0.2  # validation accuracy that a run must exceed to count as converging: twice chance level
+LATE = 0.25  # fraction of the epochs, at their end
 
 
 def of_curve(curve: pd.DataFrame, diverged: bool) -> dict[str, float]:
-    """`curve`: val_accuracy and batch_loss_sd by epoch. Epochs count from 1; NaN where the accuracy was never reached.
+    """Measures from `curve`: val_accuracy and batch_loss_sd by epoch (from 1).
 
-    plateau: the accuracy's mean over the last quarter of the epochs. epochs_to_converge: until 95 % of the run's own
-    best, if that is above twice a guess. instability: the standard deviation of the batches' losses within an epoch,
-    mean over the last quarter of the epochs. All three are NaN for a run that diverged.
+    plateau: mean accuracy over the last quarter of the epochs. epochs_to_converge: to 95 % of the run's own best
+    accuracy, if that exceeds twice chance level. instability: the standard deviation of the batch losses within an
+    epoch, averaged over the last quarter of the epochs. All three are NaN for a run that diverged. epochs_to_60
+    and the like: to that accuracy, in percent; NaN where it was never reached.
     """
     accuracy = curve["val_accuracy"]
     late = curve.iloc[-math.ceil(LATE * len(curve)) :]
@@ -31,12 +32,12 @@ def of_curve(curve: pd.DataFrame, diverged: bool) -> dict[str, float]:
 
 
 def of_gradients(gradients: dict[str, Any], diverged: bool) -> dict[str, float]:
-    """gradients.json: by how many powers of ten the gradients of the first and the last convolution differ in norm.
+    """Gradient imbalance from gradients.json: |log10(first / last convolution's norm of the weight gradient)|.
 
-    0 where they are alike, the more the further the gradient vanishes or explodes on its way back to the first.
+    0 where the norms are equal; it grows as the gradient vanishes or explodes on its way back to the first convolution.
     gradient_imbalance_start: at initialisation. gradient_imbalance: at the start of each later epoch, mean over the
-    second half of them, NaN for a run that diverged. The fully connected layers behind the last convolution have other
-    shapes and are left out.
+    second half of them, NaN for a run that diverged. The fully connected layers behind the last convolution are left
+    out, since their shapes differ.
     """
     convolutions = [i for i, name in enumerate(gradients["layers"]) if not name.startswith("fc")]
     norms = np.array(gradients["epochs"], dtype=np.float64)[:, convolutions]  # null becomes NaN
@@ -51,7 +52,7 @@ def of_gradients(gradients: dict[str, Any], diverged: bool) -> dict[str, float]:
 
 
 def of_network(inside: dict[str, Any]) -> dict[str, float]:
-    """One seed's entry of diagnostics.json; NaN where it has none: no batch norm, or no finite weights."""
+    """Measures from one seed's entry of diagnostics.json; NaN where it has none: no batch norm, non-finite weights."""
     means = inside["batch_norm"] or {"normalized": None, "output": None}
     values = {
         "dead_units": inside["dead_units"],

@@ -1,4 +1,4 @@
-"""How far two variants are apart: over seeds (what another training would give) and over test images."""
+"""How far two variants are apart: over seeds (what training again would give) and over test images."""
 
 from typing import NamedTuple
 
@@ -13,16 +13,16 @@ BoolArray = npt.NDArray[np.bool_]
 
 CONFIDENCE = 0.95
 NUM_RESAMPLES = 10_000
-LEAST_PAIRS = 4  # fewer do not tell how the variants' seeds correlate
+LEAST_PAIRS = 4  # fewer estimate the correlation between variant and baseline too poorly
 
 
 class Difference(NamedTuple):
-    """Differences of means over seeds, each array of one shape; a standard error is above 0."""
+    """Differences of means over seeds, as arrays of one shape; standard errors are positive."""
 
     mean: FloatArray
     standard_error: FloatArray
     df: FloatArray  # degrees of freedom of Student's t
-    # For n seeds of each, the same for both where some are already:
+    # To plan n seeds of each variant, all of them paired where some are already:
     spread: FloatArray  # standard error times sqrt(n)
     df_per_seed: FloatArray  # degrees of freedom over n - 1
 
@@ -35,8 +35,8 @@ class Difference(NamedTuple):
 def one_sample(values: FloatArray, resolution: float) -> Difference:
     """The mean of `values` [..., seeds], by Student's one-sample t interval.
 
-    `resolution` is the least standard deviation that counts: one image of an accuracy, 0 for a measure without steps.
-    A few seeds agree to the image by chance, which is no evidence of a spread of zero.
+    `resolution` is a floor for the sample standard deviation: one image of an accuracy, 0 for a continuous measure.
+    A few seeds may agree to the image by chance, which is no evidence of zero spread.
     """
     num_seeds = values.shape[-1]
     spread = np.maximum(np.std(values, axis=-1, ddof=1), resolution)
@@ -48,12 +48,12 @@ def one_sample(values: FloatArray, resolution: float) -> Difference:
 def two_samples(variant: FloatArray, baseline: FloatArray, num_pairs: int, resolution: float) -> Difference:
     """The difference of means of [..., seeds] and [..., other seeds]; the first `num_pairs` of each are the same seeds.
 
-    Runs with the same seed share the order of the images and the random numbers of the augmentation, so a seed is a
-    pair: what its data stream adds to both runs cancels, however much that is. By Derrick, Russ, Toher and White 2017,
-    "Test statistics for the comparison of means for two samples that include both paired and independent
+    Runs with the same seed share the order of the images and the random numbers of the augmentation, so they form a
+    pair: what the data stream contributes to both cancels, however much that is. By Derrick, Russ, Toher and White
+    2017, "Test statistics for the comparison of means for two samples that include both paired and independent
     observations" (their T_new2): the paired t interval where all seeds are pairs, Welch's where none are.
-    Variances differ (a network close to divergence spreads ten times as wide), so they are not pooled. `resolution` as
-    for `one_sample`. Three pairs or fewer tell too little of their correlation and count as unpaired.
+    Variances differ (a network close to divergence has ten times the standard deviation), so they are not pooled.
+    `resolution` as for `one_sample`. Three pairs or fewer say too little about the correlation and count as unpaired.
     """
     n1, n2 = variant.shape[-1], baseline.shape[-1]
     num_pairs = num_pairs if num_pairs >= LEAST_PAIRS else 0
@@ -83,7 +83,7 @@ def two_samples(variant: FloatArray, baseline: FloatArray, num_pairs: int, resol
 
 
 def _correlation(first: FloatArray, second: FloatArray) -> FloatArray:
-    """Pearson's, along the last axis; 0 where it is not defined."""
+    """Pearson's correlation along the last axis; 0 where it is undefined."""
     if first.shape[-1] < 2:
         return np.zeros(first.shape[:-1])
     a, b = (values - np.mean(values, axis=-1, keepdims=True) for values in (first, second))
@@ -93,7 +93,7 @@ def _correlation(first: FloatArray, second: FloatArray) -> FloatArray:
 
 
 def mean_interval(values: FloatArray, resolution: float) -> tuple[float, float] | None:
-    """The 95 % confidence interval of a mean over seeds, as of `one_sample`; None with one seed.
+    """The 95 % confidence interval of a mean over seeds, by `one_sample`; None with one seed.
 
     resolution: above 0.
     """
@@ -104,7 +104,7 @@ def mean_interval(values: FloatArray, resolution: float) -> tuple[float, float] 
 
 
 def alike(values: FloatArray) -> bool:
-    """Whether `values` [seeds] are equal but for rounding, as where equal accuracies are subtracted."""
+    """Whether `values` [seeds] are equal up to rounding, as equal differences of accuracies are."""
     return bool(np.ptp(values) <= 1e-12 * np.max(np.abs(values), initial=1.0))
 
 
@@ -114,7 +114,7 @@ def cohen_dz(differences: FloatArray) -> float | None:
 
 
 def hedges_g(variant: FloatArray, baseline: FloatArray) -> float | None:
-    """Difference of means over pooled standard deviation, corrected for few seeds; None where the spread is zero."""
+    """Difference of means over pooled standard deviation, corrected for small samples; None where that is zero."""
     groups = (variant, baseline)
     if all(map(alike, groups)):
         return None
@@ -127,23 +127,23 @@ class ImageDifference(NamedTuple):
 
     num_images: int
     mean: float
-    interval: tuple[float, float] | None  # None where they differ alike on every image
-    p: float | None  # of no difference; None likewise with several seeds
+    interval: tuple[float, float] | None  # None where the difference is the same on every image
+    p: float | None  # of the null hypothesis of no difference; with several seeds, None likewise
 
 
 def over_images(variant: BoolArray, baseline: BoolArray) -> ImageDifference:
-    """The difference over other test images of the same kind, from correctness [seeds, images] of each variant.
+    """Difference in test accuracy and its uncertainty over images, from correctness [seeds, images] of each variant.
 
     Valid with one seed. The 95 % interval is the percentile bootstrap over images of the difference averaged over
-    seeds. The p-value is McNemar's exact one for one seed each; with more, where McNemar's does not apply (an image
-    would count several times), that of a t-test over images.
+    seeds. The p-value is that of McNemar's exact test for one seed each; with more, where that does not apply (an image
+    would count several times), of a paired t-test over images.
     """
     num_images = variant.shape[-1]
     differences = np.mean(variant, axis=0) - np.mean(baseline, axis=0)
     values, counts = np.unique(differences, return_counts=True)
     interval = p = None
     if len(values) > 1:
-        # Few distinct values: drawing how often each occurs is the same bootstrap, without drawing every image.
+        # Few distinct values: multinomial draws of their counts are the same bootstrap, without drawing every image.
         drawn = np.random.default_rng(0).multinomial(num_images, counts / num_images, NUM_RESAMPLES)
         low, high = np.quantile(drawn @ values / num_images, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
         interval = (float(low), float(high))

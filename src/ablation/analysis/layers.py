@@ -1,4 +1,4 @@
-"""What is inside the networks, layer by layer: the sizes of their weights, and how far the gradient reaches."""
+"""Inside the networks: the distribution of weight magnitudes, and the norm of the weight gradient by layer."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,12 +14,12 @@ GRADIENTS = ["variant", "seed", "depth", "layer", "start", "later"]
 
 
 class Layers(NamedTuple):
-    """Tidy tables with the columns above; a network whose weights are not finite has none of them.
+    """Tidy tables with the columns above; a network with non-finite weights has no rows in `weights`.
 
-    weights: the share of a network's weights by log10 of their size relative to their layer's largest, from low to
-    high; the smaller ones, and zeros, are in the first bin. gradients: the norm of a layer's gradient, depth 1 being
-    the first layer's; start: at initialisation; later: at the start of each later epoch, mean over the second half of
-    them. NaN: not finite, or no such epoch.
+    weights: a histogram: the share of a network's weights whose log10(magnitude / largest of the layer) is between low
+    and high; the first bin also holds smaller ones and zeros. gradients: the norm of a layer's weight gradient, the
+    first layer at depth 1; start: at initialisation; later: at the start of each later epoch, mean over the second half
+    of them. NaN: not finite, or no such epoch.
     """
 
     weights: pd.DataFrame
@@ -27,7 +27,7 @@ class Layers(NamedTuple):
 
 
 def read_layers(params: ReportParams, folder: Path) -> Layers:
-    """Of every variant in the study. Raises InvalidInput where a file or a seed is missing."""
+    """The tables of every variant in the study. Raises InvalidInput where a file or a seed is missing."""
     weights, gradients = [], []
     for variant in params.variants:
         seeds = params.seeds[variant]

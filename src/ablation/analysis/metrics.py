@@ -1,23 +1,23 @@
-"""What can be compared: the columns of `Study.runs` that a comparison may name, and how each is told to people."""
+"""What can be compared: the columns of `Study.runs` that a comparison may name, and how each is displayed."""
 
 from typing import NamedTuple
 
 
 class Metric(NamedTuple):
-    """A metric and its differences are told as `scale` times the value, with `digits` decimals, in `unit`."""
+    """A metric and its differences are displayed as `scale` times the value, with `digits` decimals, in `unit`."""
 
     words: str
     unit: str = ""  # of a difference
     scale: float = 1.0
     digits: int = 2
     is_count: bool = False  # counted, not measured: the same for every seed
-    split: str | None = None  # the images whose share it is
-    step: float = 0.0  # the smallest that it can change by, where it is no share of images
+    split: str | None = None  # the split whose images it is a fraction of
+    step: float = 0.0  # its smallest possible change, where it is not a fraction of images
     step_name: str = "one image"
 
     @property
     def is_share(self) -> bool:
-        """Whether it is a fraction of 1, told in percent and its differences in points."""
+        """Whether it is a fraction, displayed in percent, and its differences in percentage points."""
         return self.unit == "points"
 
 

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 from ablation.analysis.metrics import METRICS
 from ablation.common.settings import Settings, nearest
 
-Name = Annotated[str, Field(pattern="^[A-Za-z0-9_][A-Za-z0-9_-]*$")]  # of files, and in DVC's params paths: no dot
+Name = Annotated[str, Field(pattern="^[A-Za-z0-9_][A-Za-z0-9_-]*$")]  # in file names and DVC's params paths: no dot
 
 
 def _one_line(text: str) -> str:
@@ -28,9 +28,9 @@ class SweepParams(Settings):
 
 
 class _Claim(Settings):
-    """settings: name in `train` -> the value for which it is claimed; a list has the variant's and the baseline's.
+    """settings: name in `train` -> the value that the claim is about; a list has the variant's and the baseline's.
 
-    Of a mapping, the keys that are named; None stands for any value. See comparability.not_comparable.
+    Of a mapping only the named keys count; None stands for any value. See comparability.not_comparable.
     """
 
     settings: dict[str, Any]
@@ -46,18 +46,18 @@ class LowerParams(_Claim):
 
 class EqualParams(_Claim):
     name: Literal["equal"]
-    margin: Annotated[float, Field(gt=0)]  # differences up to here count as none
+    margin: Annotated[float, Field(gt=0)]  # of equivalence: differences up to here count as none
 
 
 class AtMostParams(_Claim):
-    """Not above `value`: the difference from the baseline, or the variant itself where there is none."""
+    """An upper bound: of the difference from the baseline or, without one, of the variant itself."""
 
     name: Literal["at_most"]
     value: float
 
 
 class NumberParams(_Claim):
-    """A figure reported: of the difference from the baseline, or of the variant itself where there is none."""
+    """A reported figure: of the difference from the baseline or, without one, of the variant itself."""
 
     name: Literal["number"]
     value: float
@@ -79,7 +79,7 @@ class ComparisonParams(Settings):
     """What the study claims of `variant` against `baseline`, or of `variant` alone; accuracies are fractions."""
 
     title: Title
-    family: Title  # comparisons that answer one question; Holm's correction is over them
+    family: Title  # comparisons that answer one question: the family of Holm's correction
     metric: Annotated[str, AfterValidator(_known)]
     variant: str
     baseline: str | None
@@ -106,12 +106,12 @@ class ComparisonParams(Settings):
 
 
 class ReportedParams(Settings):
-    """For what the numbers claimed were reported: for other data or settings they can be neither right nor wrong."""
+    """The data and settings for which the claimed numbers were reported; with others, they cannot be tested."""
 
     label: Title
     train_size: Annotated[int, Field(ge=1)]  # images
     val_size: Annotated[int, Field(ge=1)]  # images
-    settings: dict[str, Any]  # as a claim's, of every number; those that its claim names go before
+    settings: dict[str, Any]  # as a claim's, for every number; its claim's own take precedence
 
 
 class AggregateParams(Settings):

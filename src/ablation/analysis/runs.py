@@ -26,9 +26,9 @@ CURVES = {  # column -> what dvclive calls it
 class Study(NamedTuple):
     """All runs of a study, in the order of `study` and `seeds`; what was not finite or never measured is NaN.
 
-    runs: one row per variant and seed. Losses and accuracies are those of the best weights, on images as they are, not
-    augmented; `gap` is what the train accuracy is above the val accuracy; `seconds` are those of all epochs,
-    `images_per_second` is the median epoch's. The measures of analysis/diagnostics.py are among them. Last come the
+    runs: one row per variant and seed. Losses and accuracies are those of the best weights, on images without
+    augmentation; `gap` is training minus validation accuracy; `seconds` is the sum over all epochs,
+    `images_per_second` the median over them. The measures of analysis/diagnostics.py are columns as well. Last come the
     settings in which the variants differ, as dotted paths.
     curves: one row per variant, seed and epoch (from 1).
     """
@@ -79,10 +79,10 @@ def read_study(params: ReportParams, folder: Path) -> Study:
 
 
 def remove_others(params: ReportParams, folder: Path) -> None:
-    """Remove what variants that are no longer in the study have left below `folder`; DVC's cache has what was finished.
+    """Remove what variants no longer in the study left below `folder`; DVC's cache keeps what their stages finished.
 
-    The stage aggregate depends on the whole folder: dvc.lock would hold a hash that no clone can have. Raises
-    InvalidInput at a folder that no variant has left.
+    The stage aggregate depends on the whole folder: dvc.lock would hold a hash that no clone can reproduce. Raises
+    InvalidInput at a folder that no variant left.
     """
     for runs in sorted(path for path in folder.iterdir() if path.is_dir() and path.name not in params.variants):
         if runs.is_symlink() or not {path.name for path in runs.iterdir()} <= LEFT_BY_A_VARIANT:
@@ -96,7 +96,7 @@ def remove_others(params: ReportParams, folder: Path) -> None:
 def read_num_images(params: ReportParams, folder: Path) -> dict[str, int]:
     """Split -> number of images on which every variant was evaluated.
 
-    Raises InvalidInput where two variants were evaluated on other data.
+    Raises InvalidInput where variants were evaluated on different numbers of images.
     """
     paths = [folder / variant / "evaluation/metrics.json" for variant in params.variants]
     sizes = [read_required(path)["num_images"] for path in paths]
@@ -147,14 +147,14 @@ def _row(
 
 
 def _with_settings(runs: pd.DataFrame, variants: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    """`runs` and the settings in which `variants` differ; a run's own record of a setting (its device) stands."""
+    """`runs` and the settings in which `variants` differ; a run's own record of a setting (its device) is kept."""
     settings = pd.json_normalize(list(variants.values())).set_index(pd.Index(variants, name="variant"))
     varying = [name for name in settings if name not in runs and settings[name].astype(str).nunique(dropna=False) > 1]
     return runs.join(settings[varying], on="variant")
 
 
 def read_evaluations(path: Path, seeds: list[int]) -> dict[int, Any]:
-    """Seed -> what the evaluation wrote of it; all of `seeds` are there. Raises InvalidInput otherwise."""
+    """Seed -> what the evaluation wrote about it. Raises InvalidInput where one of `seeds` is missing."""
     evaluations = {entry["seed"]: entry for entry in read_required(path)["seeds"]}
     for seed in seeds:
         if seed not in evaluations:
@@ -165,7 +165,7 @@ def read_evaluations(path: Path, seeds: list[int]) -> dict[int, Any]:
 
 
 def read_required(path: Path, read: Callable[[Path], Any] = read_json) -> Any:
-    """What `read` makes of the file. Raises InvalidInput where it is missing."""
+    """What `read` returns for `path`. Raises InvalidInput where the file is missing."""
     try:
         return read(path)
     except FileNotFoundError:
@@ -173,7 +173,7 @@ def read_required(path: Path, read: Callable[[Path], Any] = read_json) -> Any:
 
 
 def _read_series(folder: Path, names: dict[str, str], diverged: bool) -> pd.DataFrame:
-    """dvclive's series below `folder` as columns, by epoch. It has no row, or no file at all, for values not finite."""
+    """dvclive's series below `folder` as columns, by epoch. Non-finite values have no row; with no others, no file."""
     series = {}
     for column, name in names.items():
         path = folder / "plots/metrics" / f"{name}.tsv"

@@ -58,7 +58,7 @@ Verdict = Literal["supported", "contradicted", "undecided", "not comparable"]
 
 
 class Decisions(NamedTuple):
-    """One family, arrays [comparisons]."""
+    """Decisions on one family, as arrays [comparisons]."""
 
     p: FloatArray  # two-sided, of the distance from the nearest bound of the claim
     p_holm: FloatArray
@@ -66,9 +66,9 @@ class Decisions(NamedTuple):
 
 
 def claim_range(claim: ClaimParams, has_baseline: bool) -> tuple[float, float]:
-    """Bounds of the differences that the claim allows: from the baseline, or from the figure claimed.
+    """Bounds of the differences that the claim allows.
 
-    From the figure: those of a number, and of a variant without a baseline.
+    Differences are from the baseline; for a number, or without a baseline, from the figure claimed.
     """
     match claim:
         case HigherParams():
@@ -84,7 +84,7 @@ def claim_range(claim: ClaimParams, has_baseline: bool) -> tuple[float, float]:
 
 
 def distances_to_clear(mean: float, low: float, high: float) -> list[float]:
-    """How far `mean` is from the bounds that decide: all of its range where it lies inside, else the nearest one."""
+    """Distances of `mean` from the bounds that decide: all finite ones if within the range, else the nearest."""
     distances = [abs(mean - bound) for bound in (low, high) if math.isfinite(bound)]
     return distances if low < mean < high else [min(distances)]
 
@@ -92,8 +92,8 @@ def distances_to_clear(mean: float, low: float, high: float) -> list[float]:
 def decide(differences: Difference, low: FloatArray, high: FloatArray) -> Decisions:
     """Verdicts on the comparisons of one family, by RULE; `low` and `high` bound what each claim allows.
 
-    For higher and lower, p is the t-test's of no difference; inside a range it is twice that of two one-sided tests
-    (TOST, Schuirmann 1987), which asks that the 95 % interval lie within the range.
+    For higher and lower, p is that of a t-test of no difference; within a range it is twice that of the equivalence
+    test (two one-sided tests, TOST; Schuirmann 1987), which requires the 95 % interval to lie within the range.
     """
     distance = np.minimum(np.abs(differences.mean - low), np.abs(differences.mean - high))
     p = 2 * stats.t.sf(distance / differences.standard_error, differences.df)
@@ -107,17 +107,17 @@ def decide(differences: Difference, low: FloatArray, high: FloatArray) -> Decisi
 
 
 def power(noncentrality: FloatArray | float, df: FloatArray | float, level: float) -> FloatArray:
-    """Probability that a two-sided t-test at `level` finds `noncentrality` standard errors, with the right sign."""
-    # One tail at half the level, as statsmodels' two tails are NaN for most large effects; where this one is, it is 1.
+    """Probability that a two-sided t-test at `level` detects `noncentrality` standard errors, with the right sign."""
+    # One-sided at half the level: statsmodels' two-sided power is NaN for most large effects. NaN here stands for 1.
     probability = ttest_power(np.asarray(noncentrality), 1, level / 2, df=np.asarray(df), alternative="larger")
     return np.nan_to_num(np.asarray(probability, dtype=np.float64), nan=1.0)
 
 
 def detectable_distance(standard_error: float, df: float, level: float) -> float:
-    """The smallest distance from one bound of a claim that is found with 80 % power."""
+    """The smallest distance from one bound of a claim that is detected with 80 % power."""
 
-    # On a log scale, from none to beyond what two seeds need at any level in use; statsmodels' solve_power ends at a
-    # wrong root for two and three seeds.
+    # On a log scale, from almost none to beyond what two seeds need at any level in use; statsmodels' solve_power
+    # finds a wrong root for two and three seeds.
     def excess(log_noncentrality: float) -> float:
         return float(power(math.exp(log_noncentrality), df, level)) - POWER
 
@@ -125,10 +125,10 @@ def detectable_distance(standard_error: float, df: float, level: float) -> float
 
 
 def seeds_needed(distances: list[float], spread: float, df_per_seed: float, num_seeds: int, level: float) -> int | None:
-    """Seeds of each variant that find all of `distances` with 80 % power, above `num_seeds`; None above 1,000.
+    """Seeds of each variant, above `num_seeds`, that detect all of `distances` with 80 % power; None above 1,000.
 
-    spread, df_per_seed: as in `Difference`. The chance to miss one of two bounds is at most the sum of the chances to
-    miss each (Bonferroni).
+    spread, df_per_seed: as in `Difference`. The probability of missing either of two bounds is at most the sum of the
+    two probabilities (Bonferroni).
     """
     planned = np.arange(num_seeds + 1, MAX_SEEDS + 1, dtype=np.float64)
     dfs = df_per_seed * (planned - 1)

@@ -13,20 +13,20 @@ from ablation.data.splits import Normalization, Statistics, channels_last
 
 ACTIVATIONS = {F.relu, F.leaky_relu, F.silu, F.gelu}
 NEAR_ZERO = 1e-3  # of the layer's largest weight
-NUM_BATCH_NORM_IMAGES = 250  # whatever the batch size of the evaluation, which must not change a result
+NUM_BATCH_NORM_IMAGES = 250  # fixed, since the evaluation's batch size must not change a result
 LOG10_EDGES = [i / 5 for i in range(-30, 1)]  # of the histogram of weights relative to their layer's largest
 
 
 class ActiveUnits(TorchFunctionMode):
-    """While entered, watches which hidden units of `model` pass a gradient on any image; the others are dead.
+    """While entered, records which hidden units of `model` pass a gradient on any image; the others are dead.
 
-    A unit is a channel of a convolution or a neuron; a network that takes several views of an image has it in each. A
-    ReLU passes none where its pre-activation is not above zero, the other functions in ACTIVATIONS always do.
+    A unit is a neuron or a feature map of a convolution; a network that takes several views of an image counts it once
+    per view. A ReLU passes no gradient where its pre-activation is not above zero; the other ACTIVATIONS always do.
     """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self._active: list[Tensor] = []  # bool [units] of each call in a forward pass
+        self._active: list[Tensor] = []  # bool [units], one for each activation in a forward pass
         self._call = 0
         self._hook = model.register_forward_pre_hook(self._restart)
 
@@ -54,14 +54,14 @@ class ActiveUnits(TorchFunctionMode):
 
     @property
     def dead_share(self) -> float:
-        """Units that passed a gradient on no image, as a share of all."""
+        """Fraction of the units that passed a gradient on no image."""
         return 1 - torch.cat(self._active).float().mean().item()
 
 
 def diagnose(
     model: nn.Module, units: ActiveUnits, logits: Tensor, images: Tensor, statistics: Statistics
 ) -> dict[str, Any]:
-    """All of it for one network; units, logits and images, uint8 [N, 3, 32, 32]: of the val split."""
+    """All diagnostics of one network; units, logits and images (uint8 [N, 3, 32, 32]) are those of the val split."""
     return {
         **weight_diagnostics(model),
         "dead_units": units.dead_share if logits.isfinite().all() else None,
@@ -72,8 +72,8 @@ def diagnose(
 def weight_diagnostics(model: nn.Module) -> dict[str, Any]:
     """Sparsity and histogram of the weights of convolutions and fully connected layers, without biases.
 
-    sparsity: share below 1e-3 of the layer's largest, in magnitude. weights: counts by log10 of that ratio; what lies
-    below the first edge, zero as well, is in the first bin. Weights that are not finite give None.
+    sparsity: fraction whose magnitude is below 1e-3 of the layer's largest. weights: counts by log10 of that ratio; the
+    first bin also holds what lies below its edge, zeros included. Non-finite weights give None.
     """
     weights = [p.detach().cpu().double().abs().flatten() for p in model.parameters() if p.ndim > 1]
     if not all(w.isfinite().all() for w in weights):
@@ -88,10 +88,10 @@ def weight_diagnostics(model: nn.Module) -> dict[str, Any]:
 
 
 def batch_norm_means(model: nn.Module, images: Tensor, statistics: Statistics) -> dict[str, float] | None:
-    """Mean over all channels of batch norm of the absolute mean, over a batch, of its output; None without batch norm.
+    """|Mean of batch norm's output over a batch|, averaged over all its channels; None without batch norm.
 
     Batch norm works as in training, with the statistics of the batch; images: uint8 [N, 3, 32, 32].
-    normalized: before the affine part, so zero but for rounding; output: after it.
+    normalized: before the affine part, so zero up to rounding; output: after it.
     """
     probe = copy.deepcopy(model).train()  # its running statistics will move
     device = next(probe.parameters()).device

@@ -24,12 +24,12 @@ def evaluate_variant(
     statistics: Statistics,
     output: Path,
 ) -> None:
-    """Write what the networks say about `splits` (train, val and test) into the folder `output`.
+    """Evaluate the networks on `splits` (train, val and test) and write the results into the folder `output`.
 
-    weights: seed -> file. Prints a line per seed. Raises InvalidInput where the device is not there or too small.
+    weights: seed -> file. Prints a line per seed. Raises InvalidInput where the device is missing or out of memory.
     """
     device = choose_device(params.device)
-    torch.set_num_threads(2)  # everywhere, since the last bits of a sum depend on how many threads share it
+    torch.set_num_threads(2)  # everywhere, since the last bits of a sum depend on the number of threads
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False

@@ -1,4 +1,4 @@
-"""Figures of merit from predictions."""
+"""Classification metrics from predictions."""
 
 import math
 from typing import Any
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def classification_metrics(labels: Tensor, logits: Tensor, classes: list[str]) -> dict[str, Any]:
-    """Mean cross-entropy, accuracy, and per class the share of its images that were recognised (recall), as fractions.
+    """Mean cross-entropy, accuracy, and accuracy on each class (its recall); accuracies are fractions.
 
     labels: int64 [N]; logits: float [N, number of classes]. A loss that is not finite, and the accuracy of a class
     without images, are None.
@@ -26,7 +26,7 @@ def classification_metrics(labels: Tensor, logits: Tensor, classes: list[str]) -
 
 
 def confusion_table(predictions: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
-    """Rows of `predictions` per label and prediction: every pair of class names, in the order of `classes`."""
+    """The confusion matrix in long form: a count for every pair of class names, in the order of `classes`."""
     counts = confusion_matrix(predictions["label"], predictions["prediction"], labels=range(len(classes)))
     pairs = pd.MultiIndex.from_product([classes, classes], names=["label", "prediction"])
     return pd.DataFrame({"count": counts.ravel()}, index=pairs).reset_index()

@@ -9,15 +9,15 @@ from PIL import Image
 from torch import Tensor
 
 NUM_IMAGES = 12  # a whole number of rows of 3, 4 and 6
-QUALITY = 95  # with full colour resolution: a third of a PNG's bytes, and nobody sees the difference
+QUALITY = 95  # without chroma subsampling: a third of a PNG's bytes, and no visible difference
 
 
 def confident_mistakes(predictions: pd.DataFrame, images: Tensor, classes: list[str]) -> list[dict[str, Any]]:
-    """The most confident first, of all seeds; an image once, with its highest confidence. Ties go by index, then seed.
+    """All seeds' most confident mistakes; an image once, with its highest confidence. Ties go by index, then seed.
 
     `predictions`: rows of `predictions_table` of the split that has `images`, uint8 [N, 3, 32, 32]. Each entry has
-    index, seed, label, prediction, confidence and jpeg, the image in base64. A prediction without confidence, of
-    weights that are not finite, is not here.
+    index, seed, label, prediction, confidence and jpeg, the image in base64. Predictions without confidence, those of
+    non-finite weights, are left out.
     """
     wrong = predictions[predictions["label"] != predictions["prediction"]].dropna(subset="confidence")
     ranked = wrong.sort_values(["confidence", "index", "seed"], ascending=[False, True, True])

@@ -1,4 +1,4 @@
-"""What a trained network says about a split."""
+"""A trained network's predictions on a split."""
 
 import pandas as pd
 import torch
@@ -17,10 +17,10 @@ def predict(model: nn.Module, images: Tensor, statistics: Statistics, batch_size
 
 
 def predictions_table(seed: int, split: str, labels: Tensor, logits: Tensor) -> pd.DataFrame:
-    """One row per image, classes as numbers; confidence is the softmax of the prediction.
+    """One row per image, classes as numbers; confidence is the softmax probability of the prediction.
 
-    Weights that are not finite (of a run that diverged in its first epoch) give NaN logits: the prediction is the first
-    class that is, and has no confidence.
+    Non-finite weights (of a run that diverged in its first epoch) give NaN logits: the prediction is then the first
+    class whose logit is NaN, and its confidence is NaN as well.
     """
     predictions = logits.argmax(1)  # takes NaN for the largest
     confidence = logits.double().softmax(1).gather(1, predictions[:, None])[:, 0]

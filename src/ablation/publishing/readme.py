@@ -25,7 +25,7 @@ BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 COPIED = ["ablation.csv", "comparisons.csv", "statements.csv", "provenance.json"]
 TEXTS = ["variant", "baseline", "name", "title", "family", "data"]
 FIGURE = "forest.png"
-SOURCE = "sha256 of comparisons.csv"  # in the figure's text: it was drawn from that very table
+SOURCE = "sha256 of comparisons.csv"  # key in the PNG's metadata: the figure was drawn from that very table
 
 
 def main() -> None:
@@ -113,7 +113,7 @@ def draw(folder: Path) -> None:
 
 
 def _origin(runs: pd.DataFrame, facts: dict[str, Any]) -> str:
-    """How many runs on what, and how to make them again."""
+    """How many runs on which machine, and how to reproduce them."""
     machine = ", ".join(f"{name} {' and '.join(map(str, runs[name].unique()))}" for name in ("device", "torch"))
     said = (
         f"{style.counted(runs['variant'].nunique(), 'variant')} with {style.seeds_per_variant(runs)} each, trained on "
@@ -151,7 +151,7 @@ def _effects(folder: Path) -> pd.DataFrame:
 
 
 def _figures(folder: Path) -> pd.DataFrame:
-    """The comparisons that claim a number, and those of them that were not run."""
+    """The comparisons that claim a number, including those not run."""
     table = _read_table(folder / "comparisons.csv").fillna({"note": ""})
     ran = {row.name: row for row in read_comparisons(folder / "comparisons.csv")}
     rows = []
@@ -172,13 +172,13 @@ def _figures(folder: Path) -> pd.DataFrame:
 
 
 def _markdown(table: pd.DataFrame) -> str:
-    """Without the padding that would make a line of every table as long as its longest."""
+    """A Markdown table, without the padding that would make each line as long as the longest."""
     lines: list[list[Any]] = [list(table), ["---"] * len(table.columns), *table.to_numpy().tolist()]
     return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def _read_table(path: Path, integers: Sequence[str] = ()) -> pd.DataFrame:
-    """A table of results/; a variant may be called NA or 1e-2, and is missing where nothing stands."""
+    """A table of results/. A variant may be called NA or 1e-2; only an empty cell is a missing value."""
     kinds = dict.fromkeys(TEXTS, "str") | dict.fromkeys(integers, "Int64")
     return pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=[""])
 

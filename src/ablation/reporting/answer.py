@@ -1,4 +1,4 @@
-"""What the study answers, in a paragraph, and results/report.md, the page as a comment on a pull request."""
+"""The study's answer in a paragraph, and results/report.md, the page condensed to a comment on a pull request."""
 
 from collections.abc import Mapping
 
@@ -22,7 +22,7 @@ from ablation.reporting.tables import accuracy_rows, accuracy_text, best_first, 
 def sentences(
     params: ReportParams, runs: pd.DataFrame, compared: Comparisons, num_images: Mapping[str, int]
 ) -> list[str]:
-    """The answer beside the effects of each change: the best variant, and how the study's claims fared."""
+    """The answer apart from the effects of each change: the best variant, and how the study's claims fared."""
     best = best_first(runs)[0]
     accuracy = accuracy_text(runs[runs["variant"] == best]["test_accuracy"], num_images["test"])
     interval = " (mean and 95 % interval)" if "±" in accuracy else ""

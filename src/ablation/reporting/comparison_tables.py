@@ -32,7 +32,7 @@ INTEGER_COLUMNS = [name for name in COLUMNS if name.startswith("num_")] + ["seed
 
 
 def title_text(row: Comparison | ComparisonParams) -> str:
-    """The title, and the measure unless it is validation accuracy or in the title."""
+    """The title, and the metric unless it is validation accuracy or in the title."""
     words = METRICS[row.metric].words
     return row.title if row.metric == "val_accuracy" or words in row.title else f"{row.title} ({words})"
 
@@ -65,7 +65,7 @@ def claim_texts(comparisons: Mapping[str, ComparisonParams]) -> dict[str, str]:
 def effect_text(row: Comparison) -> str:
     """Difference and interval, in points or with their unit; the difference alone where there is no interval.
 
-    Of a figure for which the study claims a bound, the figure and its own interval.
+    For an upper bound on a variant alone, the value itself and its interval.
     """
     metric = METRICS[row.metric]
     form = f"{'' if _is_bounded(row) else '+'}z,.{metric.digits}f"  # z: no -0.00
@@ -77,7 +77,7 @@ def effect_text(row: Comparison) -> str:
 
 
 def effects(rows: Sequence[Comparison]) -> list[Comparison]:
-    """What each change does to validation accuracy, the largest gain first: of variants against their baselines."""
+    """The effects on validation accuracy of variants against their baselines, the largest gain first."""
     found = [row for row in rows if row.metric == "val_accuracy" and row.baseline and row.claim != "number"]
     return sorted(found, key=lambda row: -row.difference)
 
@@ -104,7 +104,7 @@ def measured_text(row: Comparison) -> str:
 
 
 def shift(row: Comparison) -> float:
-    """From the difference to what is shown as the effect."""
+    """What to add to the difference for the effect that is shown."""
     return row.variant_mean - row.difference if _is_bounded(row) else 0.0
 
 
@@ -113,7 +113,7 @@ def _is_bounded(row: Comparison) -> bool:
 
 
 def seeds_text(row: Comparison) -> str:
-    """Number of seeds: of both where they differ."""
+    """Number of seeds; both numbers where variant and baseline differ."""
     others = row.num_baseline_seeds
     return str(row.num_seeds) if others in (None, row.num_seeds) else f"{row.num_seeds} and {others}"
 
@@ -131,7 +131,7 @@ def settings_text(params: ComparisonParams, variants: Mapping[str, Mapping[str, 
 
 
 def tidy(compared: Comparisons, params: ReportParams) -> pd.DataFrame:
-    """One row per comparison declared, in that order, with claim and settings in words; a note why one is left out."""
+    """One row per comparison, as declared, with claim and settings in words; a note says why one is left out."""
     comparisons = params.comparisons
     rows = {row.name: row.record() for row in compared.rows}
     for name, reason in compared.not_run.items():
@@ -146,7 +146,7 @@ def tidy(compared: Comparisons, params: ReportParams) -> pd.DataFrame:
 
 
 def markdown(compared: Comparisons, comparisons: Mapping[str, ComparisonParams]) -> str:
-    """The section of results/ablation.md; nothing where nothing is compared."""
+    """The section of results/ablation.md; empty where no comparison is declared."""
     if not comparisons:
         return ""
     parts = ["\n## Comparisons with what the study claims\n"]

@@ -15,14 +15,14 @@ MEASURES = {  # column of runs -> what it is
     "seconds": "seconds of training, one seed",
     "images_per_second": "images per second in training",
 }
-NAME_WIDTH = 0.08  # of the axis
+NAME_WIDTH = 0.08  # fraction of the axis
 
 
 def cost(runs: pd.DataFrame, label: str, measure: alt.Parameter | None = None) -> alt.TopLevelMixin:
-    """Mean test accuracy against one of MEASURES on a log axis; joined are the variants that nothing cheaper beats.
+    """Mean test accuracy against one of MEASURES on a log axis; a line joins the Pareto front.
 
-    On the page the parameter `measure` chooses which, and the chart is as wide as its container; else it is the
-    multiply-adds.
+    On the page the parameter `measure` chooses the cost, and the chart is as wide as its container; elsewhere the cost
+    is the multiply-adds.
     """
     on_page = measure is not None
     measure = measure or alt.param(name="measure", value="multiply_adds")
@@ -46,7 +46,7 @@ def cost(runs: pd.DataFrame, label: str, measure: alt.Parameter | None = None) -
     ]
     best = base.transform_filter("datum.best")
     look: dict[str, Any] = {"color": FAINT, "strokeDash": [3, 3], "strokeWidth": 1}
-    lines = [  # at the accuracy of the best that costs no more: to the left or, where more is cheaper, to the right
+    lines = [  # at the best accuracy for at most this cost: of points to the left or, where more is cheaper, the right
         best.transform_filter("datum.measure != 'images_per_second'").mark_line(interpolate="step-after", **look),
         best.transform_filter("datum.measure == 'images_per_second'").mark_line(interpolate="step-before", **look),
     ]
@@ -67,17 +67,17 @@ def cost(runs: pd.DataFrame, label: str, measure: alt.Parameter | None = None) -
 
 
 def _points(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row per variant and measure; none of the seconds of a variant with runs that diverged, which ended early.
+    """One row per variant and measure, but for the seconds of a variant with diverged runs, which ended early.
 
-    `best`: no cheaper variant is as accurate; `named`: nor is a better one so near that their names would overlap;
-    `left`: it is in the left half of the axis, so its name goes to the right.
+    `best`: on the Pareto front, so no cheaper variant is as accurate; `named`: on it, and the next better one is not so
+    near that their names would overlap; `left`: in the left half of the axis, so its name goes to the right.
     """
     means = runs.groupby("variant", sort=False)[["test_accuracy", *MEASURES]].mean().reset_index()
     diverged = runs.loc[runs["diverged_epoch"].notna(), "variant"]
     means.loc[means["variant"].isin(diverged), "seconds"] = np.nan
     points = means.melt(["variant", "test_accuracy"], list(MEASURES), var_name="measure", value_name="value")
     points = points.rename(columns={"test_accuracy": "accuracy"})
-    points = points[points["value"] > 0]  # the axis is logarithmic; NaN is not
+    points = points[points["value"] > 0]  # the axis is logarithmic; this drops NaN as well
     parts = []
     for measure, part in points.groupby("measure", sort=False):
         cheapest_first = part.sort_values(["value", "accuracy"], ascending=[measure != "images_per_second", False])

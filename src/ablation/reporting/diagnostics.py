@@ -11,7 +11,7 @@ from ablation.reporting.explorers import of_chosen
 from ablation.reporting.style import WHOLE, finish
 from ablation.reporting.tables import data_name
 
-NEVER = 1e9  # where a variant that never got there is sorted
+NEVER = 1e9  # sort key of a variant that never got there
 WHEN = {"start": "at initialisation", "later": "second half of training"}
 DASHES = [[3, 3], [1, 0]]
 
@@ -24,7 +24,7 @@ class Measure(NamedTuple):
     scale: float
     form: str
     meaning: str
-    missing: str = ""  # what stands where no seed has a value
+    missing: str = ""  # shown where no seed has a value
 
 
 MEASURES = [
@@ -63,7 +63,7 @@ class Cell(NamedTuple):
 
 
 def measures(runs: pd.DataFrame) -> list[Measure]:
-    """Those that any run has."""
+    """Those of MEASURES that any run has a value of."""
     return [measure for measure in MEASURES if measure.column in runs and runs[measure.column].notna().any()]
 
 
@@ -73,14 +73,14 @@ def row(runs: pd.DataFrame, shown: list[Measure]) -> list[Cell]:
 
 
 def meanings(shown: list[Measure]) -> dict[str, str]:
-    """What each heading means; those of the levels of accuracy share one."""
+    """Heading -> meaning; the headings of the accuracy levels share one entry."""
     told = {measure.heading.partition(",")[0]: measure.meaning for measure in shown if measure.meaning}
     levels = [measure.heading for measure in shown if not measure.meaning]
     return told | ({f"{levels[0]} and so on": REACHED} if levels else {})
 
 
 def weights(layers: Layers, label: str, first: alt.Parameter, second: alt.Parameter) -> alt.TopLevelMixin:
-    """The sizes of the weights of two variants; the parameters `first` and `second`."""
+    """Distribution of weight magnitudes of the two variants that the parameters `first` and `second` choose."""
     rows = layers.weights.groupby(["variant", "low", "high"], sort=False)["share"].mean().round(5).reset_index()
     rows["size"] = (10 ** ((rows["low"] + rows["high"]) / 2)).round(9)
     x = alt.X(
@@ -103,7 +103,7 @@ def weights(layers: Layers, label: str, first: alt.Parameter, second: alt.Parame
 
 
 def gradients(layers: Layers, label: str, first: alt.Parameter, second: alt.Parameter) -> alt.TopLevelMixin:
-    """The norm of the gradient by depth of two variants; the parameters `first` and `second`."""
+    """Norm of the weight gradient by depth, of the two variants that the parameters `first` and `second` choose."""
     means = layers.gradients.groupby(["variant", "depth", "layer"], sort=False)[list(WHEN)].mean().reset_index()
     rows = means.melt(["variant", "depth", "layer"], list(WHEN), var_name="when", value_name="norm")
     rows = rows[rows["norm"] > 0].replace({"when": WHEN})

@@ -1,4 +1,4 @@
-"""Charts of one or two variants that a reader of the page chooses, by the page's own input elements."""
+"""Charts of one or two variants that a reader of the page chooses, with the page's own input elements."""
 
 from typing import Any
 
@@ -21,11 +21,11 @@ from ablation.reporting.style import (
 from ablation.reporting.tables import data_name
 
 SHOWN = ["#0072b2", "#d55e00"]  # the first and the second variant chosen
-COLUMNS = "(height < 300 ? 6 : height < 450 ? 4 : 3)"  # of images: the page's style makes the chart high where narrow
+COLUMNS = "(height < 300 ? 6 : height < 450 ? 4 : 3)"  # of images: the page's style makes a narrow chart taller
 
 
 def of_chosen(rows: pd.DataFrame) -> alt.Chart:
-    """Those of `rows` whose variant the parameter `first` or `second` names, coloured by which of them it is."""
+    """The `rows` of the variants that the parameters `first` and `second` name, coloured by which of the two it is."""
     names = alt.Legend(
         title=None, orient="top", columns=1, symbolType="stroke", labelExpr="datum.label == 'first' ? first : second"
     )
@@ -40,7 +40,7 @@ def of_chosen(rows: pd.DataFrame) -> alt.Chart:
 def curves(
     runs: pd.DataFrame, series: pd.DataFrame, label: str, first: alt.Parameter, second: alt.Parameter
 ) -> alt.TopLevelMixin:
-    """Learning curves of two variants, as figures.learning_curves draws them; the parameters `first` and `second`."""
+    """Learning curves, as by figures.learning_curves, of the two variants that `first` and `second` choose."""
     lines = curve_lines(runs, series).drop(columns=["panel", "sd"])
     for column in ("accuracy", "low", "high"):
         lines[column] = lines[column].round(4)
@@ -75,7 +75,7 @@ def curves(
 
 
 def per_class(classes: Classes, label: str, variant: alt.Parameter) -> alt.TopLevelMixin:
-    """Test accuracy on each class of one variant; the parameter is `variant`."""
+    """Test accuracy by class of the variant that the parameter `variant` chooses."""
     order = classes.accuracy["class"].drop_duplicates().to_list()
     base = (
         alt.Chart(classes.accuracy)
@@ -98,7 +98,7 @@ def per_class(classes: Classes, label: str, variant: alt.Parameter) -> alt.TopLe
 
 
 def confusion(classes: Classes, label: str, variant: alt.Parameter) -> alt.TopLevelMixin:
-    """Share of each class's test images by prediction, of one variant; the parameter is `variant`."""
+    """Row-normalised confusion matrix on the test images, of the variant that the parameter `variant` chooses."""
     counts = classes.confusion
     order = counts["label"].drop_duplicates().to_list()
     totals = counts.groupby(["variant", "label"])["count"].transform("sum")
@@ -129,7 +129,7 @@ def confusion(classes: Classes, label: str, variant: alt.Parameter) -> alt.TopLe
 
 
 def mistakes(classes: Classes, label: str, variant: alt.Parameter) -> alt.TopLevelMixin:
-    """The test images that one variant got wrong with the highest confidence; the parameter is `variant`."""
+    """The most confident mistakes on test images, of the variant that the parameter `variant` chooses."""
     base = (
         alt.Chart(classes.mistakes)
         .transform_filter("datum.variant == variant")

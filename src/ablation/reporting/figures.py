@@ -1,7 +1,7 @@
 """The figures, as Altair charts.
 
-Bars of the accuracies that the tables have are the tables' 95 % confidence intervals. In sweeps and learning curves
-they are one standard deviation over seeds, and bands as well. With one seed there are none.
+Error bars of accuracies that the tables also give are the tables' 95 % confidence intervals. In sweeps and learning
+curves, error bars and bands are ± one standard deviation over seeds. With one seed there are none.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,7 +32,7 @@ from ablation.reporting.tables import accuracy_rows, data_name
 
 CHANCE = 0.1  # accuracy of a guess among ten classes
 SMALLEST_RANGE = 0.05  # of an accuracy axis, so that noise does not look like an effect
-FEW_EPOCHS = 10  # so few that a line needs its points
+FEW_EPOCHS = 10  # up to here, lines have point markers
 SPLITS = ["test", "val"]
 RUNNING = (
     "Training: mean over the epoch's batches as they were trained on, augmented and with dropout where there is any."
@@ -47,7 +47,7 @@ def all_figures(
     compared: Comparisons,
     num_images: Mapping[str, int],
 ) -> dict[str, alt.TopLevelMixin]:
-    """Those of results/figures, by name; `points` are those of all sweeps."""
+    """The figures of results/figures, by name; `points`: of all sweeps."""
     charts = {
         "learning_curves": learning_curves(runs, curves, params.label),
         "accuracy": accuracy_by_variant(runs, num_images, params.label),
@@ -64,8 +64,8 @@ def all_figures(
 def learning_curves(runs: pd.DataFrame, curves: pd.DataFrame, label: str, columns: int = 5) -> alt.TopLevelMixin:
     """Training and validation accuracy by epoch, one panel per variant in the order of `runs`.
 
-    A line is the mean over seeds. Where a seed diverged, each seed has a line of its own: a mean over those that are
-    left would jump where one leaves.
+    A line is the mean over seeds. Where a seed diverged, each seed has a line of its own: the mean over the remaining
+    seeds would jump where one drops out.
     """
     lines = curve_lines(runs, curves)
     header = alt.Header(title=None, labelAnchor="start", labelFontWeight="bold", labelPadding=4)
@@ -90,7 +90,7 @@ def accuracy_by_variant(
 ) -> alt.TopLevelMixin:
     """Test and validation accuracy of every variant, best mean validation accuracy first.
 
-    On the page it is as wide as its container, and the table there has the figures that are else at its right.
+    On the page it is as wide as its container, and without the numbers at its right, which the page's table has.
     """
     seeds, means = _accuracies(runs, ["variant"])
     means = means.merge(_intervals(seeds, num_images))
@@ -114,7 +114,7 @@ def accuracy_by_variant(
     chart = alt.layer(
         *rules,
         base.transform_filter("isValid(datum.low)")
-        .mark_rule(strokeWidth=1.5, clip=True)  # of two seeds it may reach beyond 0 and 100 %
+        .mark_rule(strokeWidth=1.5, clip=True)  # with two seeds it may reach beyond 0 or 100 %
         .encode(x=scale("low"), x2="high:Q"),
         alt.Chart(seeds).mark_point(**ONE_SEED).encode(x=scale("accuracy"), **channels),
         base.mark_point(filled=True, size=45, opacity=1).encode(
@@ -137,7 +137,7 @@ def accuracy_by_variant(
 def sweep(points: pd.DataFrame, label: str, on_page: bool = False) -> alt.TopLevelMixin:
     """Accuracy against the setting of one sweep on a log axis: `points` are its rows of tables.sweep_points.
 
-    0 stands apart at the left, and no line leads to it. On the page it is as wide as its container.
+    0 is set apart at the left, and no line leads to it. On the page it is as wide as its container.
     """
     seeds, means = _accuracies(points, ["variant", "value", "position"])
     means["low"], means["high"] = means["mean"] - means["std"], means["mean"] + means["std"]
@@ -250,7 +250,7 @@ def _log_axis(points: pd.DataFrame, title: str) -> alt.X:
 def _accuracy_axis(
     means: pd.DataFrame, seeds: pd.DataFrame, channel: Any
 ) -> tuple[Callable[[str], Any], list[alt.Chart]]:
-    """How to encode an accuracy; and, where a seed comes near chance, a line that shows chance."""
+    """The encoding of an accuracy and, where a seed comes near chance level, a line that marks it."""
     values = pd.concat([seeds["accuracy"], means["low"], means["high"]])
     near_chance = bool(seeds["accuracy"].min() < 2 * CHANCE)
     low, high = 0 if near_chance else values.min(), values.max()

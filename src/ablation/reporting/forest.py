@@ -36,10 +36,10 @@ def groups(rows: Sequence[Comparison]) -> dict[str, list[Comparison]]:
 def forest(
     rows: Sequence[Comparison], claimed: Mapping[str, str], label: str, on_page: bool = False
 ) -> alt.TopLevelMixin:
-    """`rows` from top to bottom, one of `groups`: in percentage points, or in nats.
+    """Forest plot of `rows`, one of `groups`, from top to bottom: in percentage points, or in nats.
 
     claimed: the claim in words, by comparison. Points are on a symmetric log axis, linear within a point of zero: one
-    study has effects of 0.1 and of 60 points. Each row's name is above its bar, so that the plot fits a phone.
+    study has effects of 0.1 and of 60 points. Each row's name is above its error bar, so that the plot fits a phone.
     """
     losses = not METRICS[rows[0].metric].is_share
     from_figures = rows[0].claim == "number"
@@ -74,7 +74,7 @@ def forest(
 
 
 def _axis(table: pd.DataFrame, losses: bool) -> dict[str, Any]:
-    """That of all layers, around every number in `table`."""
+    """The x axis of all layers, wide enough for every number in `table`."""
     domain = _domain(table)
     if losses:
         scale, axis = alt.Scale(domain=domain, nice=False), alt.Axis(labelExpr=SIGNED, tickCount=5)
@@ -95,7 +95,7 @@ def _domain(table: pd.DataFrame) -> list[float]:
 
 
 def _table(rows: Sequence[Comparison], claimed: Mapping[str, str], scale: int) -> pd.DataFrame:
-    """A row for each, its numbers times `scale`; the band is what the claim allows, if open to the plot's edge."""
+    """One row per comparison, numbers times `scale`; the band is what the claim allows, to the edge where unbounded."""
     table = pd.DataFrame(
         [
             {

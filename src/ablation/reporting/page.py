@@ -1,9 +1,9 @@
 """results/report.html: the whole report in one file that opens from disk, without a network.
 
-Charts are the Vega-Lite specifications of Altair with Vega's own renderer, which vl-convert carries; what a reader
-chooses are HTML input elements that Vega binds to. Tables are HTML and complete without JavaScript; DataTables, the
-most used library for it, which the package itables carries and which is accessible by keyboard, sorts and filters them.
-Nothing of either is written here, and nothing is loaded from elsewhere.
+Charts are Altair's Vega-Lite specifications, drawn by Vega's own renderer, which vl-convert bundles; a reader chooses
+with HTML input elements that Vega binds to. Tables are HTML and complete without JavaScript; DataTables, the most used
+library for it, which the package itables bundles and which is accessible by keyboard, sorts and filters them. Neither
+is reimplemented here, and nothing is loaded from elsewhere.
 """
 
 import base64
@@ -42,7 +42,7 @@ from ablation.reporting.tables import LEGEND, OFFICIAL, best_first, data_name
 
 
 class Report(NamedTuple):
-    """All that the page tells."""
+    """Everything that the page shows."""
 
     params: ReportParams
     runs: pd.DataFrame
@@ -52,7 +52,7 @@ class Report(NamedTuple):
     compared: Comparisons
     num_images: Mapping[str, int]
     layers: Layers
-    provenance: Mapping[str, Any]  # as of provenance.provenance
+    provenance: Mapping[str, Any]  # from provenance.provenance
 
 
 def page(report: Report) -> str:
@@ -129,13 +129,13 @@ def _charts(report: Report) -> dict[str, alt.TopLevelMixin]:
 
 
 def _first_shown(runs: pd.DataFrame) -> tuple[str, str]:
-    """The variant of the best validation accuracy and, beside it, the first of the others."""
+    """The variants shown first: that of the best validation accuracy and, to compare, the first of the others."""
     best, *_ = best_first(runs)
     return best, next((name for name in runs["variant"].unique() if name != best), best)
 
 
 def _parts(chart: alt.TopLevelMixin) -> dict[str, Any]:
-    """Heading and caption, which wrap as HTML where they would not in the chart, and the rest as JSON."""
+    """Title and caption as text, which wraps in HTML but not in a chart, and the rest as JSON."""
     with every_row():
         spec = chart.to_dict()
     title = spec.pop("title")

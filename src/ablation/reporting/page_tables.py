@@ -22,7 +22,7 @@ PUBLISHED = [  # network, accuracy on the official test set in percent, source
 def facts(
     params: ReportParams, runs: pd.DataFrame, num_images: Mapping[str, int], provenance: Mapping[str, str]
 ) -> list[tuple[str, str]]:
-    """What was run, by name; `provenance` as of provenance.lines."""
+    """What was run, by name; `provenance`: from provenance.lines."""
     names = {"train": "training", "val": "validation", "test": "test"}
     known = {
         "data": data_name(params.label),
@@ -37,7 +37,7 @@ def facts(
 
 
 def seeds_text(seeds: Mapping[str, list[int]]) -> str:
-    """Those of most variants, then those of the others with their names."""
+    """The seeds of most variants, then those of the others, with the variants' names."""
     variants: dict[str, list[str]] = {}
     for variant, own in seeds.items():
         variants.setdefault(", ".join(map(str, own)), []).append(variant)
@@ -46,7 +46,7 @@ def seeds_text(seeds: Mapping[str, list[int]]) -> str:
 
 
 def ablation_rows(runs: pd.DataFrame, num_images: Mapping[str, int]) -> list[dict[str, Any]]:
-    """One row per variant, best first: its name, notes, and `numbers`: by heading, as text and as what sorts them."""
+    """One row per variant, best first: its name, its notes, and `numbers`: heading -> (text, sort key)."""
     rows = []
     for texts in accuracy_rows(runs, num_images):
         mine = runs[runs["variant"] == texts["variant"]]
@@ -66,7 +66,7 @@ def ablation_rows(runs: pd.DataFrame, num_images: Mapping[str, int]) -> list[dic
 
 
 def comparison_row(row: Comparison, params: ReportParams) -> dict[str, Any]:
-    """Cells by name, and what to sort some of them by, as `effect_order`."""
+    """Cells by name, and sort keys of some of them, such as `effect_order`."""
     metric = METRICS[row.metric]
     images = ""
     if row.test_difference is not None:

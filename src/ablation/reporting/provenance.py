@@ -11,13 +11,13 @@ from ablation.analysis.comparability import changes
 from ablation.common.errors import InvalidInput
 from ablation.common.settings import parse_yaml, read_yaml
 
-CONFIGURED = "configs/params.yaml"  # as it was when the study began; the one in the workspace may be the next one's
+CONFIGURED = "configs/params.yaml"  # as when the study began; params.yaml itself may already be the next study's
 CODE = ["src", "stages", "dvc.yaml"]
 MAX_SHOWN = 10  # of a list
 
 
 def provenance() -> dict[str, Any]:
-    """Facts for JSON, each absent where it cannot be told: no git, no repository, no commit.
+    """Where the runs come from, for JSON; a fact that is unknown (no git, no repository, no commit) is absent.
 
     commit: short hash; date: of that commit; uncommitted: those of CODE that differ from it. changed: the settings of
     the study that do, as [{"name": dotted path, "default": the commit's, "value": ...}], without `default` or `value`
@@ -38,7 +38,7 @@ def provenance() -> dict[str, Any]:
 
 
 def lines(facts: Mapping[str, Any]) -> dict[str, str]:
-    """The facts for people, by what they are; several lines where several settings were changed."""
+    """The facts as text, by label; several lines where several settings were changed."""
     told = {}
     if "commit" in facts:
         told = {"commit": commit_text(facts), "committed": facts["date"]}
@@ -61,7 +61,7 @@ def change_text(change: Mapping[str, Any]) -> str:
 
 
 def command(changed: Sequence[Mapping[str, Any]]) -> str:
-    """What makes the same study from the commit: DVC's -S options are overrides in Hydra's syntax."""
+    """The command that reproduces the study from the commit: DVC's -S options are overrides in Hydra's syntax."""
     options = []
     for change in changed:
         if "value" not in change:
@@ -73,7 +73,7 @@ def command(changed: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git answers in the current folder, or None."""
+    """What git prints in the current folder; None where it fails."""
     try:
         answer = subprocess.run(
             ["git", "--no-optional-locks", *arguments], capture_output=True, check=True, encoding="utf-8"
@@ -93,7 +93,7 @@ def _shown(change: Mapping[str, Any], key: str) -> str:
 
 
 def _hydra(value: Any) -> str:
-    """As JSON, but for the keys of mappings, which Hydra wants bare."""
+    """As JSON, but with mappings' keys unquoted, as Hydra requires."""
     if isinstance(value, dict):
         return "{" + ",".join(f"{key}:{_hydra(entry)}" for key, entry in value.items()) + "}"
     if isinstance(value, list):

@@ -121,7 +121,7 @@ def findings(compared: Comparisons) -> list[Finding]:
 
 
 def table(compared: Comparisons) -> pd.DataFrame:
-    """results/statements.csv: one row per statement, its evidence joined by semicolons, of which it has no others."""
+    """results/statements.csv: one row per statement, its evidence joined by semicolons, which no line contains."""
     rows = [finding._asdict() | {"evidence": "; ".join(finding.evidence)} for finding in findings(compared)]
     return pd.DataFrame(rows)
 

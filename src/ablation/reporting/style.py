@@ -1,7 +1,7 @@
 """How every figure looks, and how it becomes a file.
 
-Blue is test, vermilion is validation, grey is training: colour-blind safe, and told apart by shape or dash too. A cross
-is a run that diverged. Of verdicts, blue is supported, vermilion contradicted and grey neither.
+Blue is test, vermilion is validation, grey is training: colour-blind safe, and distinguished by shape or dash too. A
+cross is a run that diverged. For verdicts, blue is supported, vermilion contradicted and grey neither.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ VERDICTS = [*TESTED, "not comparable"]
 VERDICT_COLORS = ["#0072b2", "#d55e00", "#767676", "#767676"]
 VERDICT_SHAPES = ["circle", "diamond", "square", "triangle-up"]
 FAINT = "#999"
-WHOLE = "datum.value % 1 ? '' : datum.value"  # labels of an axis of whole numbers
+WHOLE = "datum.value % 1 ? '' : datum.value"  # tick labels at whole numbers only
 CROSS: dict[str, Any] = {"shape": "M-1,-1L1,1M1,-1L-1,1", "size": 40, "filled": False, "strokeWidth": 2, "opacity": 1}
 ONE_SEED: dict[str, Any] = {"filled": True, "size": 12, "opacity": 0.45}
 
@@ -36,7 +36,7 @@ def write_png(chart: alt.TopLevelMixin, path: Path) -> None:
 
 @contextmanager
 def every_row() -> Iterator[None]:
-    """While entered, Altair draws data of more than 5,000 rows: the curves of many variants and epochs."""
+    """While entered, lifts Altair's limit of 5,000 rows, which the curves of many variants and epochs exceed."""
     with alt.data_transformers.enable("default", max_rows=None):
         yield
 
@@ -51,7 +51,7 @@ def by_split(channel: Any, values: dict[str, Any], splits: list[str]) -> Any:
 
 
 def counted(number: int, thing: str) -> str:
-    """`number` and the word `thing`, in the plural but for one."""
+    """`number` and the word `thing`, plural unless `number` is 1."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
@@ -68,7 +68,7 @@ def max_seeds(runs: pd.DataFrame) -> int:
 
 
 def finish(chart: Any, title: str, subtitle: str | list[str]) -> alt.TopLevelMixin:
-    """`chart` with its heading and the common look."""
+    """`chart` with its title and the common style."""
     heading = alt.TitleParams(
         title, subtitle=subtitle, anchor="start", fontSize=15, subtitleFontSize=11, subtitleColor="#444", offset=10
     )

@@ -21,12 +21,12 @@ ended early."""
 
 
 def data_name(label: str) -> str:
-    """What the data are, in words that nobody takes for the official data unless they are: for titles and headings."""
+    """The data's name for titles and headings, worded so that nobody mistakes other data for the official ones."""
     return "official CIFAR-10" if label == OFFICIAL else f"{label}, not official CIFAR-10"
 
 
 def warning(label: str) -> str:
-    """A paragraph of Markdown that other data than the official ones need; else nothing."""
+    """A paragraph of Markdown that warns of data other than the official ones; empty for those."""
     if label == OFFICIAL:
         return ""
     return f"> **These are {label}, not official CIFAR-10. Nothing here compares with published CIFAR-10 results.**\n\n"
@@ -45,18 +45,18 @@ def summary(runs: pd.DataFrame) -> dict[str, Any]:
 
 
 def with_num_images(runs: pd.DataFrame, num_images: Mapping[str, int]) -> pd.DataFrame:
-    """results/ablation.csv: `runs` and of how many images its accuracies are."""
+    """results/ablation.csv: `runs` and the numbers of images that its accuracies are measured on."""
     return runs.assign(**{f"{split}_images": num_images[split] for split in ("train", "val", "test")})
 
 
 def best_first(runs: pd.DataFrame) -> list[str]:
-    """The variants by mean validation accuracy: choosing by the test images would flatter the first."""
+    """The variants by mean validation accuracy: ranking by test accuracy would flatter the first."""
     means = runs.groupby("variant", sort=False)["val_accuracy"].mean()
     return means.sort_values(ascending=False, kind="stable").index.to_list()
 
 
 def accuracy_text(values: "pd.Series[float]", num_images: int) -> str:
-    """Mean of accuracies over seeds and half of its 95 % interval, in percent; the mean alone where there is none."""
+    """Mean accuracy over seeds ± half its 95 % interval's width, in percent; the mean alone where there is none."""
     interval = mean_interval(np.array(values, dtype=np.float64), 1 / num_images)
     spread = "" if interval is None else f" ± {50 * (interval[1] - interval[0]):.2f}"
     return f"{100 * values.mean():.2f}{spread}"
@@ -107,8 +107,8 @@ def divergences(runs: pd.DataFrame) -> str:
 def sweep_points(params: ReportParams, runs: pd.DataFrame) -> pd.DataFrame:
     """One row per sweep, variant in the study and seed, for the sweeps without a `sweep_obstacle`.
 
-    `position` is where `value` stands on a log axis: 0, which has no place there, takes one a decade left of the
-    smallest other value.
+    `position` is where `value` stands on a log axis: 0, which has no place there, is put a decade below the smallest
+    other value.
     """
     sweeps = [pd.DataFrame(columns=SWEEP_COLUMNS)]
     for name, sweep in params.sweeps.items():
