@@ -27,7 +27,7 @@ def main() -> None:
         if splits is None and num_training_images(PROJECT / "data/splits") >= ALL_IMAGES:
             splits, label = PROJECT / "data/splits", read_yaml(PROJECT / "configs/aggregate.yaml")["label"]
         elif splits is None:
-            splits, label = folder / "splits", "random pixels and labels, no images at hand"
+            splits, label = folder / "splits", "random pixels and labels (no images found)"
             write_random(splits)
         report = Report(Setting(splits, arguments.device, arguments.rounds), folder)
         for group in arguments.only or GROUPS:
@@ -69,8 +69,8 @@ def not_as_committed() -> str | None:
     command = ["git", "status", "--porcelain", "--", "params.yaml"]
     status = subprocess.run(command, cwd=PROJECT, capture_output=True)
     if status.returncode:
-        return f"{PROJECT} is no git repository; the pipeline is measured in a copy of what git lists"
-    return "params.yaml differs from the last commit's; the tables are of its settings" if status.stdout else None
+        return f"{PROJECT} is not a git repository; the pipeline is measured in a copy of the files that git lists"
+    return "params.yaml differs from the last commit's, with which the tables are measured" if status.stdout else None
 
 
 def num_training_images(splits: Path) -> int:

@@ -25,6 +25,7 @@ VAL = {  # variant -> val accuracy by seed
 }
 DIVERGED = {"diverged": {0, 1, 2, 3, 4}, "unstable": {1, 4}}
 NUM_IMAGES = {"train": 45_000, "val": 5000, "test": 10_000}
+SPEEDS = "speeds measured under different conditions are not comparable"
 EXPECTED = {
     "clear": "supported",
     "null": "undecided",
@@ -170,7 +171,7 @@ def test_runs_that_diverged_count_and_are_told(rows: dict[str, Comparison]) -> N
     assert row.difference == pytest.approx(0.1 - 0.1028)
     assert (row.claim_low, row.claim_high) == (-0.02, 0.02)
     assert row.num_diverged == 5
-    assert row.note == "5 of 5 runs diverged; all seeds alike: their spread is taken as one image"
+    assert row.note == "5 of 5 runs diverged; all seeds agree: their standard deviation is taken as one image"
     assert row.effect_size is None
     assert row.low is not None and row.high is not None
     assert row.high - row.low == pytest.approx(2 * 2.776445 / 5000 / math.sqrt(5))
@@ -274,7 +275,9 @@ def test_speeds_are_compared_where_they_were_measured_alike(changed: dict[str, A
     runs = runs.assign(device="cpu (a model)", num_threads=1, torch="2.14.1", gcc="12.2.0")
     runs.loc[runs["variant"] == "better", list(changed)] = list(changed.values())
     compared = compare({"a": params(variant="better", metric="images_per_second")}, runs, {}, NUM_IMAGES, {})
-    assert compared.not_run == ({"a": f"speeds measured in different ways do not compare: {told}"} if told else {})
+    assert compared.not_run == (
+        {"a": f"speeds measured under different conditions are not comparable: {told}"} if told else {}
+    )
 
 
 @pytest.mark.parametrize(
@@ -291,4 +294,6 @@ def test_speeds_of_seeds_that_share_a_device_compare_with_those_of_as_many(
     runs = runs_of({**VAL, "better": VAL["better"][:3]}).assign(device=device, num_threads=num_threads)
     runs["images_per_second"] = 1000 * runs["val_accuracy"]
     compared = compare({"a": params(variant="better", metric="images_per_second")}, runs, {}, NUM_IMAGES, {})
-    assert compared.not_run == ({"a": f"speeds measured in different ways do not compare: {told}"} if told else {})
+    assert compared.not_run == (
+        {"a": f"speeds measured under different conditions are not comparable: {told}"} if told else {}
+    )

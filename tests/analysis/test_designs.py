@@ -3,11 +3,12 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
 from ablation.analysis.comparisons import compare
-from ablation.analysis.differences import hedges_g, two_samples
+from ablation.analysis.differences import two_samples
 from tests.analysis.test_comparisons import BASELINE, COMPARISONS, NUM_IMAGES, VAL, params, runs_of
 
 
@@ -26,34 +27,33 @@ def test_a_paired_row_holds_what_scipy_finds() -> None:
     assert (row.answer, row.seeds_needed, row.note) == ("supported", None, "")
 
 
-def test_seeds_that_differ_are_compared_by_welch() -> None:
-    runs = runs_of({"baseline": BASELINE[:3], "better": VAL["better"]})
-    (row,) = compare({"clear": COMPARISONS["clear"]}, runs, {}, NUM_IMAGES, {}).rows
-
-    expected = stats.ttest_ind(VAL["better"], BASELINE[:3], equal_var=False)
-    assert (row.design, row.num_seeds, row.num_baseline_seeds) == ("unpaired", 5, 3)
-    assert row.p == pytest.approx(expected.pvalue)
-    assert (row.low, row.high) == pytest.approx(tuple(expected.confidence_interval()))
-    assert row.test_images is None
+def renumbered(runs: pd.DataFrame, by: int) -> pd.DataFrame:
+    """The runs of `better` with other seeds."""
+    return runs.assign(seed=runs["seed"] + by * (runs["variant"] == "better"))
 
 
-def test_seeds_that_both_have_are_pairs_among_others() -> None:
-    runs = runs_of({"baseline": BASELINE, "better": [*VAL["better"], 0.735, 0.728]})
-    (row,) = compare({"clear": COMPARISONS["clear"]}, runs, {}, NUM_IMAGES, {}).rows
-    expected = two_samples(np.array([*VAL["better"], 0.735, 0.728]), np.array(BASELINE), 5, 1 / 5000)
+@pytest.mark.parametrize("by", [4, 5])  # 0 to 4 against 4 to 8 or 5 to 9
+def test_variants_that_share_one_seed_or_none_are_compared_by_welch(by: int) -> None:
+    (row,) = compare({"clear": COMPARISONS["clear"]}, renumbered(runs_of(VAL), by), {}, NUM_IMAGES, {}).rows
+    expected = two_samples(np.array(VAL["better"]), np.array(BASELINE), 1 / 5000)
 
-    assert (row.design, row.num_seeds, row.num_baseline_seeds) == ("partly paired", 7, 5)
+    assert (row.design, row.num_seeds, row.num_baseline_seeds, row.note) == ("unpaired", 5, 5, "")
+    assert row.p == pytest.approx(2 * stats.t.sf(row.difference / expected.standard_error, 4))
     assert (row.low, row.high) == pytest.approx(expected.interval())
-    assert row.effect_size == hedges_g(np.array([*VAL["better"], 0.735, 0.728]), np.array(BASELINE))
 
 
-def test_pairs_are_of_the_same_seeds_whichever_these_are() -> None:
-    runs = runs_of({"baseline": BASELINE, "better": [*VAL["better"], 0.735]})
-    runs = runs[(runs["variant"] != "better") | (runs["seed"] != 0)]
+@pytest.mark.parametrize("by", [0, 3])  # 0 to 4 against 0 to 6 or 3 to 9
+def test_the_seeds_that_both_have_are_compared_as_pairs_and_no_others(by: int) -> None:
+    values, shared = [*VAL["better"], 0.735, 0.728], 5 - by
+    runs = renumbered(runs_of({"baseline": BASELINE, "better": values}), by)
+    runs.loc[(runs["variant"] == "better") & (runs["seed"] == 9), "diverged_epoch"] = 3  # not a shared one
     (row,) = compare({"clear": COMPARISONS["clear"]}, runs, {}, NUM_IMAGES, {}).rows
+    expected = stats.ttest_rel(values[:shared], BASELINE[by:]).confidence_interval()
 
-    first, second = np.array([*VAL["better"][1:], 0.735]), np.array([*BASELINE[1:], BASELINE[0]])
-    assert (row.low, row.high) == pytest.approx(two_samples(first, second, 4, 1 / 5000).interval())
+    assert (row.design, row.num_seeds, row.num_baseline_seeds, row.num_diverged) == ("paired", shared, shared, 0)
+    assert (row.low, row.high) == pytest.approx((expected.low, expected.high))
+    assert row.variant_mean - row.baseline_mean == pytest.approx(row.difference)
+    assert row.note == f"of 7 and 5 seeds, the {shared} that both have"
 
 
 def test_a_number_is_compared_with_the_difference_from_the_baseline() -> None:
@@ -87,8 +87,8 @@ def test_equal_losses_have_no_spread_to_go_by() -> None:
     comparison = params(variant="same", baseline=None, metric="first_batch_loss", claim=claim)
     (row,) = compare({"loss": comparison}, runs_of(VAL).assign(first_batch_loss=2.30), {}, NUM_IMAGES, {}).rows
     assert (row.verdict, row.p, row.low) == ("undecided", None, None)
-    assert row.note == "all seeds alike: their spread is unknown"
-    assert row.answer == "undecided (no two seeds differ)"
+    assert row.note == "all seeds agree: their standard deviation is unknown"
+    assert row.answer == "undecided (all seeds agree)"
 
     (row,) = compare({"loss": comparison}, runs_of(VAL), {}, NUM_IMAGES, {}).rows
     assert row.difference == pytest.approx(0.002)
@@ -99,11 +99,11 @@ def test_differences_that_are_equal_but_for_rounding_are_alike() -> None:
     """0.79 - 0.755 and 0.815 - 0.78 are not the same float."""
     runs = runs_of({"baseline": [0.755, 0.780], "better": [0.790, 0.815]})
     (row,) = compare({"a": params(variant="better")}, runs, {}, {"val": 200}, {}).rows
-    assert row.effect_size is None and row.note == "all seeds alike: their spread is taken as one image"
+    assert row.effect_size is None and row.note == "all seeds agree: their standard deviation is taken as one image"
     claim = {"name": "at_most", "value": 0.05, "settings": {}}
     runs["sparsity"] = runs["val_accuracy"].where(runs["variant"] == "baseline", runs["val_accuracy"] - 0.035)
     (row,) = compare({"a": params(variant="better", metric="sparsity", claim=claim)}, runs, {}, {}, {}).rows
-    assert row.answer == "undecided (no two seeds differ)"
+    assert row.answer == "undecided (all seeds agree)"
 
 
 def test_a_spread_below_the_least_step_of_the_metric_counts_as_one() -> None:
@@ -111,7 +111,7 @@ def test_a_spread_below_the_least_step_of_the_metric_counts_as_one() -> None:
     claim = {"name": "at_most", "value": 3, "settings": {}}
     comparison = params(variant="better", metric="epochs_to_converge", claim=claim)
     (row,) = compare({"a": comparison}, runs, {}, NUM_IMAGES, {}).rows
-    assert row.note == "all seeds alike: their spread is taken as one epoch"
+    assert row.note == "all seeds agree: their standard deviation is taken as one epoch"
     assert row.low is not None and row.low == pytest.approx(-2.776445 / math.sqrt(5))
 
 

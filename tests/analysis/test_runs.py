@@ -136,7 +136,7 @@ def test_every_variant_was_evaluated_on_the_same_images(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput) as caught:
         read_num_images(params, tmp_path / "runs")
     assert str(caught.value) == (
-        f"{other}: accuracies on 9 train, 8 val, 6 test images do not compare with those on 9 train, 8 val, 7 test "
+        f"{other}: accuracies on 9 train, 8 val, 6 test images are not comparable with those on 9 train, 8 val, 7 test "
         f"in {path}; dvc repro evaluates them again"
     )
 

@@ -11,7 +11,7 @@ from ablation.analysis.differences import Difference, FloatArray, one_sample, tw
 from ablation.analysis.verdicts import Verdict, decide, detectable_distance
 
 NUM_STUDIES = 2000
-DESIGNS = [("paired", 2), ("paired", 3), ("paired", 5), ("unpaired", 3), ("unpaired", 5), ("partly paired", 4)]
+DESIGNS = [("paired", 2), ("paired", 3), ("paired", 5), ("unpaired", 3), ("unpaired", 5), ("3 and 8 others", 3)]
 
 
 class Family(NamedTuple):
@@ -49,9 +49,9 @@ def simulate(
     """Differences [studies, comparisons] of variants against one baseline of accuracy 0.7.
 
     Half of the variance is the seed's, shared by all variants of a paired design. The variants' standard deviations
-    differ. In the partly paired design, the baseline has all seeds of the variants and ten more.
+    differ. In the design "3 and 8 others", the baseline has eight seeds, none of which is a variant's.
     """
-    rng = np.random.default_rng([num_seeds, len(truth), design == "unpaired"])
+    rng = np.random.default_rng([num_seeds, len(truth), design != "paired"])
 
     def runs(num_variants: int, of_seed: FloatArray) -> FloatArray:
         own = rng.normal(size=(NUM_STUDIES, num_variants, of_seed.shape[-1]))
@@ -60,10 +60,10 @@ def simulate(
     def of_seeds(number: int) -> FloatArray:
         return rng.normal(size=(NUM_STUDIES, 1, number))
 
-    shared = of_seeds(num_seeds + 10 if design == "partly paired" else num_seeds)
+    shared = of_seeds(8 if design == "3 and 8 others" else num_seeds)
     baseline = 0.7 + runs(1, shared)
     scale = np.resize([1.0, 2.0, 0.5], len(truth))[:, None]
-    own = of_seeds(num_seeds) if design == "unpaired" else shared[..., :num_seeds]
+    own = shared if design == "paired" else of_seeds(num_seeds)
     variants = 0.7 + truth[:, None] + scale * runs(len(truth), own)
     resolution = 0.0
     if num_images is not None:
@@ -72,7 +72,7 @@ def simulate(
     if design == "paired":
         return one_sample(variants - baseline, resolution)
     baselines = np.broadcast_to(baseline, (*variants.shape[:-1], baseline.shape[-1]))
-    return two_samples(variants, baselines, num_seeds if design == "partly paired" else 0, resolution)
+    return two_samples(variants, baselines, resolution)
 
 
 def verdicts_of(differences: Difference, family: Family) -> list[list[Verdict]]:
@@ -95,14 +95,12 @@ def test_under_5_percent_of_studies_hold_a_false_verdict(name: str, design: str,
 
 
 @pytest.mark.parametrize("design, num_seeds", DESIGNS)
-def test_the_95_percent_intervals_cover_93_to_97_percent(design: str, num_seeds: int) -> None:
+def test_the_95_percent_intervals_cover_as_much_and_those_of_independent_samples_more(
+    design: str, num_seeds: int
+) -> None:
     low, high = simulate(MIXED.truth, design, num_seeds).interval()
-    assert 0.93 <= np.mean((low <= MIXED.truth) & (MIXED.truth <= high)) <= 0.97
-
-
-def test_welchs_interval_of_two_seeds_errs_on_the_wide_side() -> None:
-    low, high = simulate(MIXED.truth, "unpaired", 2).interval()
-    assert 0.97 < np.mean((low <= MIXED.truth) & (MIXED.truth <= high)) < 0.99
+    covered = np.mean((low <= MIXED.truth) & (MIXED.truth <= high))
+    assert 0.94 <= covered <= (0.96 if design == "paired" else 0.99)
 
 
 def test_without_any_difference_a_study_reaches_a_verdict_of_either_kind_once_in_twenty() -> None:

@@ -77,7 +77,7 @@ def test_the_tables_are_of_the_committed_settings(tmp_path: Path, monkeypatch: p
             parse()
         return str(capsys.readouterr().err).splitlines()[-1]
 
-    assert f"{tmp_path} is no git repository" in refused()
+    assert f"{tmp_path} is not a git repository" in refused()
     (tmp_path / "params.yaml").write_text("lr: 1\n")
     commit = "-c user.name=Test -c user.email=test@example.org commit --quiet --message all"
     for command in ("init --quiet", "add --all", commit):

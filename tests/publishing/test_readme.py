@@ -200,7 +200,7 @@ def test_the_label_of_the_data_may_look_like_a_number(workspace: Path, monkeypat
 
 
 def test_the_time_is_of_all_runs_in_minutes(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "; 1 minutes of training, the sum over 12 runs." in publish(monkeypatch, "results")  # 66 s
+    assert "; 1 minutes of training, summed over 12 runs." in publish(monkeypatch, "results")  # 66 s
 
 
 @pytest.mark.parametrize("name", ["NA", "nan", "1e-2"])

@@ -68,7 +68,7 @@ COMPARISONS = {  # with the answer that the accuracies below give
     "first_batch_loss": (
         *("simple_nn", None, "first_batch_loss"),
         {"name": "number", "value": 2.2998, "tolerance": 0.01, "settings": {}},
-        "undecided (no two seeds differ)",
+        "undecided (all seeds agree)",
     ),
     "swish": ("simple_nn_bn_swish", "simple_nn", "val_accuracy", {"name": "higher", "settings": {}}, "not run"),
 }

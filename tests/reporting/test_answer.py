@@ -34,9 +34,7 @@ def test_one_seed_decides_nothing_and_has_no_interval(one_seed_report: Report) -
 
     assert first.endswith("it recognises 90.00 % of the test images.")
     assert "0 supported, 0 contradicted, 7 undecided" in second
-    assert last == (
-        "With one seed no claim on what is measured can be decided: nobody knows how far another run would differ."
-    )
+    assert last == "With one seed no claim on what is measured can be decided: the spread over seeds is unknown."
 
 
 def test_the_best_is_chosen_without_the_test_images(report: Report) -> None:
@@ -59,7 +57,8 @@ def test_the_comment_has_the_answer_and_folded_tables(report: Report) -> None:
     )
     assert " ".join(said(report)) in page
     assert page.count("<details>") == page.count("</details>") == 3
-    assert page.endswith("</details>\n\nCharts and the rule: `results/report.html`.\n")  # else it would be HTML as well
+    end = "</details>\n\nCharts and the decision rule: `results/report.html`.\n"  # without the empty line also HTML
+    assert page.endswith(end)
     ranked = [line.split("|")[1].strip() for line in page.splitlines() if line.startswith("|") and "±" in line][:4]
     assert ranked == ["resnet20", "l2_0", "simple_nn", "lr_1e-0"]
     answers = [
@@ -87,7 +86,7 @@ def test_each_statement_has_the_answer_of_its_comparisons(report: Report) -> Non
     assert answers == {10: "undecided", 11: "supported", 12: "contradicted"}
     by_number = {finding.number: finding for finding in findings}
     assert by_number[10].evidence[0] == "Title of skip_connections: +29.00 [+26.52, +31.48], n = 3: supported"
-    alike = "all seeds alike: their spread is taken as one image"
+    alike = "all seeds agree: their standard deviation is taken as one image"
     assert by_number[11].evidence[0].endswith(f"n = 3: supported, 2 of 3 runs diverged, {alike}")
     assert by_number[6].evidence == ["l1_sparsity was not run: it is not in aggregate.comparisons of params.yaml"]
     assert by_number[6].tested.startswith("the share of weights below a thousandth")

@@ -50,8 +50,8 @@ def test_a_row_tells_claim_effect_and_answer(params: ReportParams, compared: Com
         "2.2998 ± 0.0100 nats",
         "+0.0028 nats",
     ]
-    assert by_title["Title of gap_l2_none (train minus val accuracy)"][0] == "higher"
-    assert by_title["Title of lr_1e-0"][-1].startswith("2 of 3 runs diverged; all seeds alike")
+    assert by_title["Title of gap_l2_none (training minus validation accuracy)"][0] == "higher"
+    assert by_title["Title of lr_1e-0"][-1].startswith("2 of 3 runs diverged; all seeds agree")
     assert [row[-2] for row in rows] == [row[-1] for row in COMPARISONS.values()][:-1]
 
 
@@ -71,9 +71,9 @@ def test_a_study_without_comparisons_has_no_section() -> None:
 
 def test_the_measure_is_told_once(params: ReportParams) -> None:
     gap = params.comparisons["gap_l2_none"]
-    assert comparison_tables.title_text(gap) == "Title of gap_l2_none (train minus val accuracy)"
-    named = gap.model_copy(update={"title": "L2, train minus val accuracy"})
-    assert comparison_tables.title_text(named) == "L2, train minus val accuracy"
+    assert comparison_tables.title_text(gap) == "Title of gap_l2_none (training minus validation accuracy)"
+    named = gap.model_copy(update={"title": "L2, training minus validation accuracy"})
+    assert comparison_tables.title_text(named) == "L2, training minus validation accuracy"
 
 
 def test_a_study_of_other_variants_compares_nothing_and_says_so(params: ReportParams) -> None:

@@ -107,8 +107,8 @@ def test_what_was_run(html: str) -> None:
     assert facts["images"] == "100 training, 100 validation, 100 test"
     assert facts["variants"] == "4: simple_nn, lr_1e-0, l2_0, resnet20"
     assert (facts["seeds"], facts["device"], facts["torch"]) == ("0, 1, 2", "cpu", "2.14.1")
-    time = "1.1 minutes, the sum over 12 runs"  # 2 s an epoch: 3 x 3 x 6 + 6 + 4 + 2 = 66 s
-    assert facts["time of training"] == time
+    time = "1.1 minutes, summed over 12 runs"  # 2 s an epoch: 3 x 3 x 6 + 6 + 4 + 2 = 66 s
+    assert facts["training time"] == time
     assert facts["commit"] == "1234567, with uncommitted changes in src"
     assert facts["committed"] == "2024-05-06 07:08:09 +0000"
     assert facts["settings changed"] == "seeds: [0] → [0, 1, 2]\ntrain.lr: absent → 0.1"
@@ -126,9 +126,9 @@ def test_published_results_compare_with_official_data_only(report: Report, html:
     assert [row[1] for row in rows] == ["91.25", "91.73", "92.60", "94.01"]
     assert all(row[2] for row in rows)
 
-    words = "The data of this page are digits: their accuracies do not compare with these."
+    words = "The data of this page are digits: their accuracies are not comparable with these."
     official = page(report._replace(params=report.params.model_copy(update={"label": "cifar10"})))
-    assert words in html and "do not compare with these" not in official
+    assert words in html and "are not comparable with these" not in official
 
 
 def test_the_ablation_has_a_row_per_variant_best_first(html: str) -> None:

@@ -109,9 +109,9 @@ def test_the_command_gives_the_settings_as_dvc_understands_it(repository: Path) 
 def test_a_long_list_is_counted() -> None:
     changed = provenance.changes({"study": list(range(27))}, {"study": ["a", "b"]})
 
-    assert provenance.lines({"changed": changed})["settings changed"] == "study: 27 of them → [a, b]"
+    assert provenance.lines({"changed": changed})["settings changed"] == "study: 27 entries → [a, b]"
     changed = provenance.changes({"comparisons": dict.fromkeys("abcdefghijk")}, {"comparisons": {}})
-    assert provenance.lines({"changed": changed})["settings changed"] == "comparisons: 11 of them → {}"
+    assert provenance.lines({"changed": changed})["settings changed"] == "comparisons: 11 entries → {}"
 
 
 def test_changes_of_the_code_are_told(repository: Path) -> None:

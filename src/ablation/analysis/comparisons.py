@@ -10,7 +10,6 @@ import pandas as pd
 
 from ablation.analysis import verdicts
 from ablation.analysis.differences import (
-    LEAST_PAIRS,
     BoolArray,
     Difference,
     FloatArray,
@@ -24,7 +23,7 @@ from ablation.analysis.differences import (
 from ablation.analysis.metrics import METRICS
 from ablation.analysis.params import AtMostParams, ComparisonParams, NumberParams
 
-Design = Literal["paired", "partly paired", "unpaired", "one-sample", "count"]
+Design = Literal["paired", "unpaired", "one-sample", "count"]
 
 # What a speed depends on besides the variant, as far as it is recorded
 MEASURED_ON = ("device", "num_threads", "precision", "torch", "cpu_capability", "gcc", "c++", "triton")
@@ -78,7 +77,7 @@ class Comparison:
             needed = f"more than {verdicts.MAX_SEEDS:,}" if self.seeds_needed is None else f"about {self.seeds_needed}"
             return f"undecided (needs {needed} seeds)"
         single = 1 in (self.num_seeds, self.num_baseline_seeds)
-        return "undecided (needs at least 2 seeds)" if single else "undecided (no two seeds differ)"
+        return "undecided (needs at least 2 seeds)" if single else "undecided (all seeds agree)"
 
     def record(self) -> dict[str, Any]:
         """Every field and the answer, as one row of a table."""
@@ -151,7 +150,7 @@ def _speed_obstacle(runs: pd.DataFrame) -> str | None:
     ways["seeds"] = runs.groupby("variant")["seed"].transform("size").astype(object).mask(own_time, "any number")
     differing = {name: sorted(map(str, set(ways[name]))) for name in ways if ways[name].nunique() > 1}
     told = "; ".join(f"{name} {' and '.join(values)}" for name, values in differing.items())
-    return f"speeds measured in different ways do not compare: {told}" if told else None
+    return f"speeds measured under different conditions are not comparable: {told}" if told else None
 
 
 def _measure(
@@ -159,6 +158,7 @@ def _measure(
 ) -> tuple[Comparison, Difference | None]:
     """The comparison without what `_decided` adds, and its difference where several seeds give one."""
     claim = params.claim
+    runs, left_out = _compared(runs, params)
     values = _values(runs, params.variant, params.metric)
     others = None if params.baseline is None else _values(runs, params.baseline, params.metric)
     figure = 0.0
@@ -172,9 +172,10 @@ def _measure(
         assert all(np.ptp(sample) == 0 for sample in samples)
         allowed = low <= change <= high and (change != 0 or claim.name not in ("higher", "lower"))
         design, verdict = "count", "supported" if allowed else "contradicted"
-    diverged = runs["diverged_epoch"][runs["variant"].isin([params.variant, params.baseline])].notna()
+    diverged = runs["diverged_epoch"].notna()
     notes = [not_comparable] if not_comparable else []
     if design != "count":
+        notes += left_out
         notes += _notes(samples, difference, diverged, METRICS[params.metric].step_name)
     interval_low, interval_high = (None, None) if difference is None else map(float, difference.interval())
     row = Comparison(
@@ -199,6 +200,22 @@ def _measure(
     return row, difference
 
 
+def _compared(runs: pd.DataFrame, params: ComparisonParams) -> tuple[pd.DataFrame, list[str]]:
+    """The runs compared, and a note where that is not all of both: where they share seeds, two or more, only those.
+
+    Runs with the same seed share the order of the images and the random numbers of the augmentation, so they form a
+    pair: what the data stream contributes to both cancels, however much that is.
+    """
+    mine = runs[runs["variant"].isin([params.variant, params.baseline])]
+    first, second = (set(mine.loc[mine["variant"] == name, "seed"]) for name in (params.variant, params.baseline))
+    shared = first & second
+    if len(shared) < 2 or first == second:
+        return mine, []
+    return mine[mine["seed"].isin(shared)], [
+        f"of {len(first)} and {len(second)} seeds, the {len(shared)} that both have"
+    ]
+
+
 def _estimate(
     values: "pd.Series[float]", others: "pd.Series[float] | None", resolution: float
 ) -> tuple[Design, list[FloatArray], Difference | None, float | None]:
@@ -212,12 +229,10 @@ def _estimate(
         if len(sample) > 1:
             difference, effect_size = one_sample(sample, resolution), cohen_dz(sample)
     else:
-        pairs = values.index.intersection(others.index)
-        design = "partly paired" if len(pairs) >= LEAST_PAIRS else "unpaired"
-        pairs_first = (pd.concat([series[pairs], series.drop(pairs)]) for series in (values, others))
-        first, second = samples = [np.asarray(series, dtype=np.float64) for series in pairs_first]
+        design = "unpaired"
+        first, second = samples = [np.asarray(series, dtype=np.float64) for series in (values, others)]
         if min(len(first), len(second)) > 1:
-            difference, effect_size = two_samples(first, second, len(pairs), resolution), hedges_g(first, second)
+            difference, effect_size = two_samples(first, second, resolution), hedges_g(first, second)
     if resolution == 0 and all(map(alike, samples)):
         difference = None  # no spread, and no resolution to stand in for it
     return design, samples, difference, effect_size
@@ -231,7 +246,7 @@ def _notes(
         notes.append("one seed: the spread over seeds is unknown")
     elif all(map(alike, samples)):
         spread = "unknown" if difference is None else f"taken as {step_name}"
-        notes.append(f"all seeds alike: their spread is {spread}")
+        notes.append(f"all seeds agree: their standard deviation is {spread}")
     return notes
 
 
@@ -270,8 +285,7 @@ def _decided(
         needed = None
         if decisions.verdicts[i] == "undecided":
             distances = verdicts.distances_to_clear(float(together.mean[i]), *ranges[i])
-            spread, df_per_seed = float(together.spread[i]), float(together.df_per_seed[i])
-            needed = verdicts.seeds_needed(distances, spread, df_per_seed, num_seeds, next_level)
+            needed = verdicts.seeds_needed(distances, float(together.spread[i]), num_seeds, next_level)
         decided[name] = dataclasses.replace(
             row,
             p=float(decisions.p[i]),

@@ -30,9 +30,9 @@ METRICS = {
     "plateau": _share("validation accuracy, last quarter", "val"),
     "test_accuracy": _share("test accuracy", "test"),
     "train_accuracy": _share("training accuracy", "train"),
-    "gap": _share("train minus val accuracy", "val"),
+    "gap": _share("training minus validation accuracy", "val"),
     "first_batch_loss": Metric("loss of the first batch", "nats", digits=4),
-    "instability": Metric("spread of late batch losses", "nats", digits=4),
+    "instability": Metric("standard deviation of late batch losses", "nats", digits=4),
     "epochs_to_converge": Metric(
         "epochs to 95 % of its best accuracy", "epochs", digits=1, step=1.0, step_name="one epoch"
     ),
@@ -47,6 +47,6 @@ METRICS = {
     "gradient_imbalance": Metric("imbalance of first and last convolution's gradient", "powers of ten"),
     "parameters": Metric("parameters", "thousand", 1e-3, digits=1, is_count=True),
     "multiply_adds": Metric("multiply-adds", "million", 1e-6, is_count=True),
-    "activation_bytes": Metric("activations kept for an image", "KiB", 1 / 1024, digits=1, is_count=True),
+    "activation_bytes": Metric("activations kept per image", "KiB", 1 / 1024, digits=1, is_count=True),
     "images_per_second": Metric("images per second in training", "images/s", digits=0),
 }

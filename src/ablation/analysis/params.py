@@ -12,7 +12,7 @@ Name = Annotated[str, Field(pattern="^[A-Za-z0-9_][A-Za-z0-9_-]*$")]  # in file 
 
 def _one_line(text: str) -> str:
     if not text or text != " ".join(text.splitlines()).strip():
-        raise ValueError(f"{text!r} must be text in one line, without space around it")
+        raise ValueError(f"{text!r} must be one line of text, without spaces around it")
     return text
 
 

@@ -104,7 +104,7 @@ def read_num_images(params: ReportParams, folder: Path) -> dict[str, int]:
         if size != sizes[0]:
             told, first = (", ".join(f"{n:,} {split}" for split, n in one.items()) for one in (size, sizes[0]))
             raise InvalidInput(
-                f"{path}: accuracies on {told} images do not compare with those on {first} in {paths[0]}; "
+                f"{path}: accuracies on {told} images are not comparable with those on {first} in {paths[0]}; "
                 "dvc repro evaluates them again"
             )
     return dict(sizes[0])

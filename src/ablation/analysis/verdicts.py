@@ -1,39 +1,41 @@
 """Each claim allows a range of differences: above zero (higher), below zero (lower), within a margin of zero (equal),
 up to a value (at most), or within a tolerance of a figure reported (a number).
 
-The difference of means over seeds has a 95 % t interval: of the differences per seed where both variants were trained
-with the same seeds, which share data order and augmentation; by the test of Derrick et al. 2017 for partly paired
-samples where they share at least four; by Welch's where they share fewer; and of the values themselves where a figure
-has no baseline.
+The difference of means over seeds has a 95 % t interval: a paired one over the seeds that both variants were trained
+with, which share data order and augmentation; Welch's where they share none or one, with the degrees of freedom of the
+smaller sample; and a one-sample one where a figure has no baseline.
 
 A claim is supported when the difference lies inside its range and contradicted when it lies outside, each only if its
 distance from the nearest bound of the range is significant: two-sided t-test, p < 0.05 after Holm's correction over the
-comparisons of the family. So at most one family in twenty holds a false verdict, provided that the number of seeds was
-chosen before the results were seen: to add seeds until a verdict falls makes false ones more frequent.
+comparisons of the family. The family-wise error rate, the chance of any false verdict in a family, is then at most 5 %,
+provided that the number of seeds was chosen before the results were seen: adding seeds until a verdict is reached
+(optional stopping) makes false verdicts more frequent.
 
 Everything else is undecided, with the number of seeds, the same for both variants, that would decide it with 80 % power
-or more if the difference and its spread are what was measured, at p < 0.05 / number of the family's undecided
-comparisons. What was measured is uncertain itself, and so is that number: a first guess at the size of the next study.
+or more if the true difference and standard deviation were those measured, at p < 0.05 / number of the family's
+undecided comparisons. What was measured is uncertain itself, and so is that number: a first guess at the size of the
+next study.
 
-Of speeds that holds with a reservation: the seeds of a variant train in one go, so that their spread does not tell how
-fast the machine would be at another time.
+For speeds this holds with a reservation: the seeds of a variant train in one go, so their spread does not cover changes
+of the machine's speed over time.
 
-A number is a figure reported for certain data and settings, and another claim may be made for certain settings. Where
-these runs have others, the difference is shown, and the verdict is not comparable; likewise where variant and baseline
-differ in a setting that the claim does not name and that can change what is compared by more than rounding.
+A number is a figure reported for particular data and settings, and another claim may be made for particular settings.
+Where those of these runs differ, the difference is shown, and the verdict is not comparable; likewise where variant and
+baseline differ in a setting that the claim does not name and that can change what is compared by more than rounding.
 
-With one seed every claim on what is measured is undecided: it speaks of a way to train, and one run does not tell how
-far the next would differ. The comparison over test images beside it is then evidence on these two networks only.
+With one seed every claim on what is measured is undecided: it is about a way to train, and one run does not show how
+much the next would differ. The comparison over test images beside it is then evidence on these two networks only.
 
 Parameters, multiply-adds and bytes of activations are counted, not measured: they are the same for every seed, and
 their claims are decided as they stand.
 
-Every run counts, diverged or at chance level as well. A run that diverged has the accuracy of its best epoch before, or
-of the network as it was when it diverged in its first epoch. Where a run has no value, as of the spread of its late
-losses when it diverged, or of the epochs to an accuracy that it never reached, the comparison is listed as not run.
+Every run counts, including those that diverged or stayed at chance level. A run that diverged has the accuracy of its
+best epoch before, or of the network as it was when it diverged in its first epoch. Where a run has no value, such as
+the spread of its late losses if it diverged, or the epochs to an accuracy that it never reached, the comparison is
+listed as not run.
 
-A spread smaller than the metric's smallest possible step (one image, one epoch, one unit) is replaced by that step,
-even where all seeds agree. Failures too rare to occur in any of these seeds are not covered by the interval.
+A standard deviation smaller than the metric's smallest possible step (one image, one epoch, one unit) is replaced by
+that step, even where all seeds agree. Failures too rare to occur in any of these seeds are not covered by the interval.
 """
 
 import math
@@ -124,15 +126,14 @@ def detectable_distance(standard_error: float, df: float, level: float) -> float
     return standard_error * math.exp(brentq(excess, math.log(1e-2), math.log(1e6)))
 
 
-def seeds_needed(distances: list[float], spread: float, df_per_seed: float, num_seeds: int, level: float) -> int | None:
+def seeds_needed(distances: list[float], spread: float, num_seeds: int, level: float) -> int | None:
     """Seeds of each variant, above `num_seeds`, that detect all of `distances` with 80 % power; None above 1,000.
 
-    spread, df_per_seed: as in `Difference`. The probability of missing either of two bounds is at most the sum of the
+    spread: as in `Difference`. The probability of missing either of two bounds is at most the sum of the
     two probabilities (Bonferroni).
     """
     planned = np.arange(num_seeds + 1, MAX_SEEDS + 1, dtype=np.float64)
-    dfs = df_per_seed * (planned - 1)
     noncentralities = [distance / spread * np.sqrt(planned) for distance in distances]
-    missed = np.sum([1 - power(noncentrality, dfs, level) for noncentrality in noncentralities], axis=0)
+    missed = np.sum([1 - power(noncentrality, planned - 1, level) for noncentrality in noncentralities], axis=0)
     enough = missed <= 1 - POWER
     return int(planned[np.argmax(enough)]) if np.any(enough) else None

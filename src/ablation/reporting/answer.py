@@ -47,9 +47,7 @@ def sentences(
         ]
         said.append(f"Contradicted: {'; '.join(claims)}.")
     if max_seeds(runs) == 1:
-        said.append(
-            "With one seed no claim on what is measured can be decided: nobody knows how far another run would differ."
-        )
+        said.append("With one seed no claim on what is measured can be decided: the spread over seeds is unknown.")
     return said
 
 
@@ -86,7 +84,7 @@ def comment(params: ReportParams, runs: pd.DataFrame, compared: Comparisons, num
         ]
         parts.append(_folded("The study's twelve statements", answers))
         parts.append(_folded(counted(len(verdicts), "claim"), verdicts))
-    return "\n".join([*parts, "Charts and the rule: `results/report.html`.\n"])
+    return "\n".join([*parts, "Charts and the decision rule: `results/report.html`.\n"])
 
 
 def _folded(summary: str, rows: list[dict[str, str]]) -> str:

@@ -23,9 +23,9 @@ from ablation.reporting.provenance import change_text
 from ablation.reporting.tables import text_table
 
 LEGEND = """
-Effect: the variant minus its baseline; of a number reported, what was measured minus that number; of an upper bound on
-a variant alone, the value itself. With its 95 % confidence interval over n seeds, in percentage points or the unit
-named. p: after Holm's correction over the comparisons of its family.
+Effect: variant minus baseline; for a reported number, measured minus reported; for an upper bound on a variant alone,
+the value itself. With its 95 % confidence interval over n seeds, in percentage points or the unit named. p: after
+Holm's correction over the comparisons of its family.
 """
 COLUMNS = [field.name for field in dataclasses.fields(Comparison)]
 INTEGER_COLUMNS = [name for name in COLUMNS if name.startswith("num_")] + ["seeds_needed", "test_images"]

@@ -61,8 +61,8 @@ def cost(runs: pd.DataFrame, label: str, measure: alt.Parameter | None = None) -
     return finish(
         chart.add_params(measure).properties(width="container" if on_page else 560, height=320),
         f"Cost and accuracy: {data_name(label)}",
-        "Point: a variant's mean over seeds. Joined: those that no cheaper one beats on the test images; named where "
-        "there is room. Log scale.",
+        "Point: a variant's mean over seeds. Line: the Pareto front, variants that no cheaper one beats on the test "
+        "images; named where there is room. Log scale.",
     )
 
 

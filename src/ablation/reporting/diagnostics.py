@@ -34,14 +34,14 @@ MEASURES = [
     Measure("instability", "instability, nats", 1, ".3f", "standard deviation of the batches' losses within an epoch, "
             "mean over the last quarter of the epochs"),
     Measure("dead_units", "dead units, %", 100, ".2f", "hidden units that pass no gradient on any validation image: "
-            "ReLUs whose pre-activation is above zero on none"),
+            "ReLUs whose pre-activation is never above zero"),
     Measure("sparsity", "weights near zero, %", 100, ".2f", "weights below a thousandth of their layer's largest"),
     Measure("batch_norm_mean", "BN mean", 1, ".4f", "mean over channels of the absolute mean of batch norm's output "
             "over a batch"),
     Measure("batch_norm_mean_normalized", "BN mean before affine", 1, ".1e", "the same before batch norm's scale and "
             "shift"),
     Measure("gradient_imbalance_start", "gradient imbalance at the start", 1, ".2f", "by how many powers of ten the "
-            "norms of the gradients of the first and the last convolution differ, at initialisation"),
+            "weight-gradient norms of the first and the last convolution differ, at initialisation"),
     Measure("gradient_imbalance", "gradient imbalance", 1, ".2f", "the same at the start of each later epoch, mean "
             "over the second half of them"),
     Measure("activation_bytes", "activations, KiB", 1 / 1024, ",.1f", "what the forward pass of one image keeps for "
@@ -85,7 +85,7 @@ def weights(layers: Layers, label: str, first: alt.Parameter, second: alt.Parame
     rows["size"] = (10 ** ((rows["low"] + rows["high"]) / 2)).round(9)
     x = alt.X(
         "size:Q",
-        title="size relative to the largest of the layer (log scale)",
+        title="magnitude relative to the layer's largest (log scale)",
         scale=alt.Scale(type="log", domain=[1e-6, 1]),
         axis=alt.Axis(format=".0e", values=[10.0**k for k in range(-6, 1)], grid=False),
     )
@@ -97,8 +97,8 @@ def weights(layers: Layers, label: str, first: alt.Parameter, second: alt.Parame
     )
     return finish(
         chart.add_params(first, second).properties(width="container", height=300),
-        f"Sizes of the weights: {data_name(label)}",
-        "Five bins a decade, mean over seeds, without biases; the first bin holds all that are smaller, zeros as well.",
+        f"Weight magnitudes: {data_name(label)}",
+        "Five bins per decade, mean over seeds, without biases; the first bin also holds smaller weights and zeros.",
     )
 
 
@@ -121,9 +121,9 @@ def gradients(layers: Layers, label: str, first: alt.Parameter, second: alt.Para
     chart = alt.layer(base.mark_line().encode(strokeDash=dash), base.mark_point(filled=True, size=24, opacity=1))
     return finish(
         chart.add_params(first, second).properties(width="container", height=300),
-        f"Norm of the gradient by layer: {data_name(label)}",
-        "Of the loss of an epoch's first batch, in the weights of the convolutions and fully connected layers along "
-        "the main path; mean over seeds and over those epochs.",
+        f"Weight-gradient norm by layer: {data_name(label)}",
+        "Gradient of the loss of an epoch's first batch with respect to the weights of the convolutions and fully "
+        "connected layers along the main path; mean over seeds and over those epochs.",
     )
 
 

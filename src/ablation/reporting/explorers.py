@@ -48,7 +48,7 @@ def curves(
     base = of_chosen(lines).encode(
         x=alt.X("epoch:Q", axis=alt.Axis(grid=False, labelExpr=WHOLE)), detail=["line:N", "split:N"]
     )
-    caption = "One seed per variant, so no spread is known."
+    caption = "One seed per variant, so no error band."
     if max_seeds(runs) > 1:
         caption = f"Mean over {seeds_per_variant(runs)}, and a band of ± 1 standard deviation."
         caption += " A variant of which a seed diverged has a line for each." if lines["diverged"].any() else ""
@@ -124,7 +124,7 @@ def confusion(classes: Classes, label: str, variant: alt.Parameter) -> alt.TopLe
     return finish(
         chart.add_params(variant).properties(width="container", height=320),
         f"Confusion matrix: {data_name(label)}",
-        "Percent of the test images of each label, all seeds together; nothing where it is under half a percent.",
+        "Percent of the test images of each label (rows), all seeds together; cells below 0.5 % are blank.",
     )
 
 
@@ -150,6 +150,6 @@ def mistakes(classes: Classes, label: str, variant: alt.Parameter) -> alt.TopLev
     chart = alt.layer(images, base.mark_text(lineHeight=14, dy=24, fontSize=12).encode(text="words:N"))
     return finish(
         chart.add_params(variant).properties(width="container", height="container").configure_scale(bandPaddingInner=0),
-        f"The most confidently wrong: {data_name(label)}",
-        "Test images, their label → the prediction, and the confidence of the network (of any seed) that was surest.",
+        f"The most confident mistakes: {data_name(label)}",
+        "Test images, their label → the prediction, and the highest confidence of any seed's network.",
     )

@@ -34,9 +34,7 @@ CHANCE = 0.1  # accuracy of a guess among ten classes
 SMALLEST_RANGE = 0.05  # of an accuracy axis, so that noise does not look like an effect
 FEW_EPOCHS = 10  # up to here, lines have point markers
 SPLITS = ["test", "val"]
-RUNNING = (
-    "Training: mean over the epoch's batches as they were trained on, augmented and with dropout where there is any."
-)
+RUNNING = "Training: running mean over the epoch's batches, with augmentation and dropout where the variant has them."
 
 
 def all_figures(
@@ -279,5 +277,5 @@ def _intervals(seeds: pd.DataFrame, num_images: Mapping[str, int]) -> pd.DataFra
 
 def _marks(runs: pd.DataFrame, bar: str) -> str:
     if max_seeds(runs) == 1:
-        return "One seed per variant, so no spread is known."
-    return f"Large point: mean over {seeds_per_variant(runs)}; bar: {bar}; small point: one seed."
+        return "One seed per variant, so no error bars."
+    return f"Large point: mean over {seeds_per_variant(runs)}; error bar: {bar}; small point: one seed."

@@ -17,8 +17,8 @@ TICKS = [-100, -30, -10, -3, -1, 0, 1, 3, 10, 30, 100]
 SIGNED = "datum.value ? format(datum.value, '+~g') : '0'"
 NUMBERS = ["difference", "low", "high", "claim_low", "claim_high"]
 SUBTITLE = [
-    "Point: difference from the {reference}; bar: its 95 % confidence interval over seeds. Grey band: what the study",
-    "claims. Verdicts are corrected for the number of comparisons (Holm), bars are not.",
+    "Point: difference from the {reference}; error bar: 95 % confidence interval over seeds. Grey band: what the study",
+    "claims. Verdicts are corrected for the number of comparisons (Holm), error bars are not.",
 ]
 
 

@@ -30,7 +30,7 @@ def facts(
         "variants": f"{runs['variant'].nunique()}: {', '.join(runs['variant'].unique())}",
         "seeds": seeds_text(params.seeds),
         **provenance,
-        "time of training": f"{runs['seconds'].sum() / 60:,.1f} minutes, the sum over {len(runs)} runs",
+        "training time": f"{runs['seconds'].sum() / 60:,.1f} minutes, summed over {len(runs)} runs",
         **{name: ", ".join(map(str, runs[name].unique())) for name in ("device", "precision", "python", "torch")},
     }
     return [(name, value) for name, value in known.items() if value]

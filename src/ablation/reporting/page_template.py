@@ -103,7 +103,7 @@ TEMPLATE = """\
 </head>
 <body>
 {% if not official %}<p class="alarm" role="alert">THIS IS NOT CIFAR-10. The data are {{ label }}: nothing on this page
-compares with published CIFAR-10 results.</p>{% endif %}
+is comparable with published CIFAR-10 results.</p>{% endif %}
 <main>
 <h1>Ablation on {{ data }}</h1>
 <p class="answer" id="answer">{{ sentences | join(" ") }}</p>
@@ -135,7 +135,7 @@ compares with published CIFAR-10 results.</p>{% endif %}
 </tbody></table></div>
 
 <h2>The ablation</h2>
-<p class="soft">Best validation accuracy first; a click on a heading sorts. {{ ablation_legend }}
+<p class="soft">Best validation accuracy first; click a heading to sort. {{ ablation_legend }}
 Gap: training minus validation accuracy, of the same weights.</p>
 <table class="sortable" id="ablation-table" aria-label="The ablation">
 <thead><tr><th>variant</th>
@@ -150,8 +150,8 @@ Gap: training minus validation accuracy, of the same weights.</p>
 </tbody>
 </table>
 <h3>Published results</h3>
-<p class="soft">On the official CIFAR-10 test set.
-{%- if not official %} The data of this page are {{ label }}: their accuracies do not compare with these.{% endif %}</p>
+<p class="soft">On the official CIFAR-10 test set.{% if not official %}
+The data of this page are {{ label }}: their accuracies are not comparable with these.{% endif %}</p>
 <div class="scroll" role="region" tabindex="0" aria-label="Published results">
 <table id="published-table">
 <thead><tr><th>network</th><th class="number">test accuracy, %</th><th>source</th></tr></thead>
@@ -170,8 +170,8 @@ Gap: training minus validation accuracy, of the same weights.</p>
 <h3>Every comparison</h3>
 <p class="soft">Below each comparison: the settings in which its variants differ. Measured: the variant against its
 baseline, in percent or in the effect's unit. {{ legend }} Detectable: the smallest distance from a bound of the claim
-that these seeds would have found with 80 % power at p &lt; 0.05 / number of the family's comparisons. On the test
-images: difference in test accuracy of these very networks, with a 95 % interval over images.</p>
+that these seeds would detect with 80 % power at p &lt; 0.05 / number of the family's comparisons. On the test
+images: difference in test accuracy of the trained networks themselves, with a 95 % interval over images.</p>
 <table class="sortable" id="comparison-table" aria-label="Every comparison">
 <thead><tr><th>comparison</th><th class="number">effect [95 %]</th><th>verdict</th><th>the study claims</th>
 <th class="number">measured</th><th class="number">n</th><th class="number">p (Holm)</th>
@@ -194,7 +194,7 @@ images: difference in test accuracy of these very networks, with a 95 % interval
 {%- for title, reason in not_run %}<li>{{ title }}: {{ reason }}</li>{% endfor %}
 </ul></details>
 {% endif %}
-<details><summary>The rule by which a claim is decided</summary>
+<details><summary>The decision rule</summary>
 {%- for paragraph in rule %}<p>{{ paragraph }}</p>{% endfor %}
 </details>
 

@@ -88,7 +88,7 @@ def _shown(change: Mapping[str, Any], key: str) -> str:
         return "absent"
     value = change[key]
     if isinstance(value, list | dict) and len(value) > MAX_SHOWN:
-        return f"{len(value)} of them"
+        return f"{len(value)} entries"
     return value if isinstance(value, str) else json.dumps(value).replace('"', "")
 
 

@@ -10,8 +10,8 @@ from ablation.reporting.comparison_tables import effect_text, seeds_text, title_
 RULE = (
     "A statement is supported where every comparison that tests it is, contradicted where one of them is, undecided "
     "otherwise; not comparable where no other was run, and not run where none was. Holm's correction is within the "
-    "families of comparisons, not over those of a statement. All of it is said of these networks and settings: what "
-    "can happen, or need not, may be otherwise with others."
+    "families of comparisons, not over those of a statement. All verdicts are about these networks and settings; "
+    "others may behave differently."
 )
 NOT_DECLARED = "it is not in aggregate.comparisons of params.yaml"
 
@@ -40,14 +40,13 @@ STATEMENTS = [
         ("batch_norm_mean_normalized", "batch_norm_mean"),
         "the absolute mean of each channel's output over a batch, averaged over the channels of SimpleNN + BN: before "
         "the affine part zero but for rounding (at most 0.001), after it approximately zero (at most 0.1, a bound of "
-        "this project, where the values before it have a standard deviation of 1); that it is not exactly zero is not "
-        "tested",
+        "this project, for normalised values of standard deviation 1); that it is not exactly zero is not tested",
     ),
     Statement(
         "A framework's built-in optimisers (Adam) need no hand-written backward pass.",
         ("adam",),
-        "whether PyTorch's Adam reaches SGD's accuracy within 5 points; a test makes sure that no backward pass is "
-        "written in this code, but in the kernels that make layers faster",
+        "whether PyTorch's Adam reaches SGD's accuracy within 5 points; a test checks that no backward pass "
+        "is written by hand in this code, except in the kernels that make layers faster",
     ),
     Statement(
         "Augmentation helps generalisation, but can make a small model underfit.",
@@ -75,15 +74,15 @@ STATEMENTS = [
     Statement(
         "Leaky ReLU avoids dead neurons but can make training less stable.",
         ("leaky_relu_dead_units", "leaky_relu_instability"),
-        "the share of hidden units that pass no gradient on any validation image, those of a ReLU that is above zero "
-        "on none (a leaky ReLU always passes 1 %, so this asks whether a plain one has dead units), and the spread of "
-        "the batches' losses in the last quarter of the epochs",
+        "the share of hidden units that pass no gradient on any validation image, which are ReLUs that are never "
+        "above zero (a leaky ReLU always passes 1 %, so this asks whether a plain one has dead units), and the "
+        "standard deviation of the batches' losses in the last quarter of the epochs",
     ),
     Statement(
         "Depthwise-separable convolution cuts parameters and computation, and speeds up a ResNet.",
         ("dws_parameters", "dws_multiply_adds", "dws_speed"),
         "ResNet-20 with depthwise-separable against standard convolutions; speed is that of training on this device, "
-        "and its interval that of seeds trained side by side: changes of the machine's speed are not in it",
+        "and its interval is over seeds trained side by side: it does not cover changes of the machine's speed",
     ),
     Statement(
         "SqueezeNet downsamples late: its large activation maps are kept through the early layers.",
@@ -95,8 +94,8 @@ STATEMENTS = [
         "Skip connections let the gradient flow.",
         ("skip_connections", "gradient_imbalance_start", "gradient_imbalance"),
         "ResNet-20 against the plain net of 20 layers: higher validation accuracy; gradients of the first and the last "
-        "convolution that differ by fewer powers of ten, since one that vanishes and one that explodes on its way back "
-        "are both far from even, at initialisation and during training",
+        "convolution that differ by fewer powers of ten, at initialisation and during training, since vanishing and "
+        "exploding gradients are both far from balanced",
     ),
     Statement(
         "Too high a learning rate (1.0) overshoots and ends at chance level.",

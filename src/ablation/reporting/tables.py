@@ -14,10 +14,10 @@ OFFICIAL = "cifar10"  # data/params.py keeps this label for the official archive
 SWEEP_COLUMNS = ["sweep", "title", "setting", "value", "position", "variant", "seed", "data"]
 SWEEP_COLUMNS += ["val_accuracy", "test_accuracy", "diverged_epoch"]
 LEGEND = """\
-Accuracy: mean ± 95 % confidence interval over n seeds, each with the weights of its best validation epoch, so that the
-validation accuracy is optimistic. Multiply-adds: to evaluate one image. Seconds: training of one seed, mean over seeds;
-CPU time if the seed ran on one CPU thread; if seeds share a GPU, each seed's share of the time. A run that diverged
-ended early."""
+Accuracy: mean ± 95 % confidence interval over n seeds, each with the weights of its best validation epoch, so the
+validation accuracy is biased upwards. Multiply-adds: to evaluate one image. Seconds: training of one seed, mean over
+seeds; CPU time if the seed ran on one CPU thread; if seeds share a GPU, each seed's share of the time. A run that
+diverged ended early."""
 
 
 def data_name(label: str) -> str:
@@ -29,7 +29,8 @@ def warning(label: str) -> str:
     """A paragraph of Markdown that warns of data other than the official ones; empty for those."""
     if label == OFFICIAL:
         return ""
-    return f"> **These are {label}, not official CIFAR-10. Nothing here compares with published CIFAR-10 results.**\n\n"
+    told = f"These are {label}, not official CIFAR-10. Nothing here is comparable with published CIFAR-10 results."
+    return f"> **{told}**\n\n"
 
 
 def summary(runs: pd.DataFrame) -> dict[str, Any]:
