@@ -12,14 +12,14 @@ def main() -> None:
 
     source = Path("params.yaml")
     before = source.read_bytes() if source.exists() else b""
-    # git compares times in whole seconds and sizes: an edit by -S within the same second it misses, unless touched.
+    # git compares sizes and times in whole seconds: it misses an edit by -S within the same second, unless touched.
     with contextlib.suppress(OSError):
         os.utime(source)
     params, variants = resolve(str(source))
     check_devices(str(source), params)
     check_repository()
     write_configs(params, variants, Path("configs"))
-    if source.read_bytes() != before:  # DVC reads it when the stage has ended, and would take that for what was checked
+    if source.read_bytes() != before:  # DVC reads it after the stage, and would take it for what was checked
         raise InvalidInput(f"{source}: changed while it was checked; run the same command again")
     num_runs = sum(len(variant.seeds) for variant in variants.values())
     print(f"{params.data.label}: {len(variants)} variants, {num_runs} runs")

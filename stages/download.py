@@ -15,7 +15,7 @@ def main() -> None:
     raw = Path("data/raw")
     with replacing(raw) as folder:
         if params.source == "digits":
-            from ablation.data.digits import write_digits  # scikit-learn, on this path only
+            from ablation.data.digits import write_digits  # imports scikit-learn, so on this path only
 
             write_digits(folder)
         else:

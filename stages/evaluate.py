@@ -1,4 +1,4 @@
-"""Stage evaluate: a variant's weights -> metrics, predictions, confusion. Nothing else reads the split test."""
+"""Stage evaluate: a variant's weights -> metrics, predictions, confusion. Nothing else reads the test split."""
 
 from pathlib import Path
 

@@ -90,7 +90,7 @@ def test_a_stage_gets_the_arguments_it_names(given, line, monkeypatch):
 
 
 def test_a_stage_whose_script_changed_while_it_ran_fails(tmp_path):
-    """DVC would record the new script as what made the old one's output."""
+    """DVC would record the new script as the one that made the old one's output."""
     script = tmp_path / "stage.py"
     script.write_text("from ablation.common.errors import run\nrun(lambda: open(__file__, 'a').write('# edited'))\n")
     result = subprocess.run([sys.executable, script.name], cwd=tmp_path, capture_output=True, text=True)
@@ -147,7 +147,7 @@ def test_the_code_of_a_linked_package_is_known(tmp_path):
     ],
 )
 def test_process_ends_without_traceback(body, status, stderr):
-    # A process started in the background ignores Ctrl-C, and its children do.
+    # A process started in the background ignores Ctrl-C, and so do its children.
     code = "import os, signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
     code += f"from ablation.common.errors import InvalidInput, run\ndef main():\n    {body}\nrun(main)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -114,7 +114,7 @@ def test_text_is_utf_8(tmp_path):
 
 
 def test_a_file_is_written_beside_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From another disk it could not be renamed."""
+    """A temporary file on another disk could not be renamed to it."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "no/such/folder"))
     write_bytes(tmp_path / "a", b"new")
     assert (tmp_path / "a").read_bytes() == b"new"

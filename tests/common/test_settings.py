@@ -56,7 +56,7 @@ def test_read_names_the_file(tmp_path):
 
 
 def test_path_leads_through_lists_unions_and_mappings():
-    """Keys that are named as the tag of a union or a field of another class do not lead astray."""
+    """Keys named like a union's tag or another class's field do not distort the path."""
     square = {"name": "square", "side": 1.0}
     assert problem(shapes=[CIRCLE, CIRCLE | {"radius": 0}]) == (
         "a.yaml: drawing.shapes.1.radius: 0 must be greater than 0"

@@ -29,7 +29,7 @@ def changed(changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def replaced(old: str, new: str) -> bytes:
-    """The text of params.yaml with `old`, which is there once, replaced."""
+    """The text of params.yaml with `old`, which occurs once, replaced."""
     assert TEXT.count(old) == 1
     return TEXT.replace(old, new).encode()
 

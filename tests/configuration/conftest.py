@@ -18,7 +18,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def configure(workspace: Path) -> Callable[..., str | None]:
-    """Runs stages/configure.py on a params.yaml; gives its error line, or None where it ends well."""
+    """Runs stages/configure.py on a params.yaml; gives its error line, or None on success."""
 
     def call(params: object, *arguments: str) -> str | None:
         if not isinstance(params, bytes):

@@ -1,4 +1,4 @@
-"""A params.yaml that is no file of settings, and a call that is none, end in one line and status 1."""
+"""A params.yaml that is not a settings file, and a wrong call, end in one line and status 1."""
 
 import shutil
 import subprocess

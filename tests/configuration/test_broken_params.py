@@ -1,4 +1,4 @@
-"""Every way to break params.yaml has one line that says where, what, and what is allowed."""
+"""Every way to break params.yaml gives one line that says where, what, and what is allowed."""
 
 import pytest
 
@@ -255,7 +255,7 @@ def test_label_cifar10_is_kept_for_the_official_data(configure):
 
 @pytest.mark.parametrize("path", ["train.device", "variants.l1.device", "evaluate.device"])
 def test_a_device_that_this_machine_lacks(configure, path: str) -> None:
-    """Before anything is trained, though the device of the evaluation is used long after."""
+    """It is refused before anything is trained, though the device of the evaluation is used long after."""
     error = configure(changed({path: "cuda:99"}))
     assert error.startswith(f"error: params.yaml: {path}: device cuda:99: not available on this machine; available: ")
 

@@ -38,7 +38,7 @@ def configs(configure, workspace):
 
 
 def different(files: dict[str, bytes], others: dict[str, bytes]) -> set[str]:
-    """The files that differ, but for the whole of the settings."""
+    """The files that differ, other than the copy of all settings."""
     return {name for name in files | others if files.get(name) != others.get(name)} - {"params.yaml"}
 
 
@@ -169,7 +169,7 @@ def test_the_settings_are_kept_as_they_were(configs, workspace):
 
 
 def test_settings_that_change_while_they_are_checked_are_refused(configure, workspace, monkeypatch):
-    """DVC reads the file when the stage has ended: the change would pass for what was checked and never be taken up."""
+    """DVC reads the file after the stage: it would take the change for what was checked, and never apply it."""
 
     def edit(*_):
         (workspace / "params.yaml").write_bytes(replaced("label: cifar10 ", "label: another "))
@@ -194,7 +194,7 @@ def test_variants_outside_the_study_are_not_written(configs):
 
 
 def test_dvc_changes_no_line_but_those_it_sets(workspace: Path):
-    """DVC writes lists in lines and drops comments and empty lines after them; a second -S must find nothing more."""
+    """DVC writes lists in block style and drops comments and empty lines after them; a second -S changes no more."""
     from dvc.utils.hydra import apply_overrides  # type: ignore[import-untyped]
 
     path = workspace / "params.yaml"
@@ -207,7 +207,7 @@ def test_dvc_changes_no_line_but_those_it_sets(workspace: Path):
 
 
 def test_git_sees_settings_that_were_refused(workspace: Path):
-    """DVC writes -S within the second of git's last look, and no shorter or longer: `git checkout` would do nothing."""
+    """DVC writes -S in the same second as git's last look, to the same size: `git checkout` would do nothing."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout
@@ -219,7 +219,7 @@ def test_git_sees_settings_that_were_refused(workspace: Path):
     params = workspace / "params.yaml"
     git("init", "-q")
     for setting in ("core.checkStat=minimal", "core.trustCtime=false", "user.name=a", "user.email=a@b"):
-        git("config", *setting.split("="))  # the first two since a test cannot set all the times that git looks at
+        git("config", *setting.split("="))  # the first two since a test cannot set all the timestamps that git compares
     write(TEXT)
     git("add", "params.yaml")
     git("-c", "commit.gpgsign=false", "commit", "-qm", "settings")

@@ -162,7 +162,7 @@ def test_resnet20_has_the_schedule_of_its_paper(settings):
 
 
 def test_speedrun_has_the_rates_of_its_paper_for_the_mean_loss(settings):
-    """There lr is of the summed loss and, as the decay, per 1024 images of momentum's 1 + 1 / (1 - 0.85) weights."""
+    """The paper's lr is for the summed loss and, like its decay, per 1024 * (1 + 1 / (1 - momentum)) images."""
     ours = settings["speedrun"]
     kilostep = 1024 * (1 + 1 / (1 - ours["optimizer.momentum"]))
     assert ours["lr"] == pytest.approx(11.5 / kilostep * ours["batch_size"], rel=1e-3)

@@ -22,7 +22,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def stage(workspace: Path) -> Callable[..., str | None]:
-    """Runs stages/<name>.py in the workspace; gives its error line, or None where it ends well."""
+    """Runs stages/<name>.py in the workspace; gives its error line, or None on success."""
 
     def call(name: str, settings: dict[str, Any], *arguments: str) -> str | None:
         (workspace / "configs" / f"{name}.yaml").write_text(yaml.safe_dump(settings))
@@ -39,8 +39,8 @@ def stage(workspace: Path) -> Callable[..., str | None]:
 
 @pytest.fixture
 def small_archives(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten records in a batch, and nothing between this process and a server of its own."""
+    """Ten records in a batch file, and no proxy between this process and a server of its own."""
     monkeypatch.setattr(archive, "RECORDS_PER_FILE", 10)
     monkeypatch.setattr(archive, "WAIT_SECONDS", 0)
-    for name in ("NO_PROXY", "no_proxy"):  # the latter counts for more
+    for name in ("NO_PROXY", "no_proxy"):  # the latter takes precedence
         monkeypatch.setenv(name, "127.0.0.1")

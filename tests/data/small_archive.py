@@ -35,7 +35,7 @@ def special(name, kind, target=""):
 
 
 def pack(*extra, **changed):
-    """A gzipped tar of the official members, some with another content (None: left out), and extra ones at the end."""
+    """A gzipped tar of the official members, some with changed content (None: left out), and extra ones at the end."""
     members = [regular(name, changed.get(name, data)) for name, data in CONTENTS.items() if changed.get(name, data)]
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as tar:

@@ -29,7 +29,7 @@ ADVICE = (
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Answers each request by the next of `answers`, and by the last one ever after."""
+    """Answers each request with the next of `answers`, and all further ones with the last."""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -115,7 +115,7 @@ def test_failed_download(stage, workspace, server, monkeypatch, answers, reason,
     server.answers = answers
     reason = reason.format(url=server.url, rest=len(WHOLE) - 70_000)
     assert stage("download", settings(server.url)) == f"error: {server.url}: cannot be fetched ({reason}); {ADVICE}"
-    deadline = time.monotonic() + 20  # the last one may be counted after the stage has given it up
+    deadline = time.monotonic() + 20  # the last request may be counted after the stage has given up on it
     while server.num_requests < num_requests and time.monotonic() < deadline:
         time.sleep(0.01)
     assert server.num_requests == num_requests
@@ -201,7 +201,7 @@ def test_a_second_try_waits_and_a_third_twice_as_long(stage, workspace, server, 
 
 @pytest.mark.usefixtures("small_archives")
 def test_a_try_that_wrote_some_leaves_nothing_to_the_next(stage, workspace, server, monkeypatch) -> None:
-    """More than the piece in which it is written: of a shorter one nothing is."""
+    """It fails after more than one chunk: of less, nothing would have been written."""
 
     def do_GET(handler):  # noqa: N802 - as http.server names it
         handler.server.num_requests += 1
@@ -219,7 +219,7 @@ def test_a_try_that_wrote_some_leaves_nothing_to_the_next(stage, workspace, serv
 
 @pytest.mark.usefixtures("small_archives")
 def test_the_bytes_are_asked_for_as_stored_and_kept_beside_the_data(stage, workspace, server, monkeypatch) -> None:
-    """A server that could would unpack the archive on its way, and /tmp may be too small for it."""
+    """A server that could would have the archive unpacked in transit, and /tmp may be too small for it."""
     asked = []
     do_get = Handler.do_GET
 

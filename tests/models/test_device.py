@@ -58,7 +58,7 @@ def test_missing_device_is_refused(machine, num_cuda: int, mps: bool, name: str,
 
 
 def test_the_cpu_is_chosen_without_a_look_at_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """That look may start CUDA, which no forked seed survives."""
+    """That look may initialise CUDA, which no forked seed survives."""
     for name in ("device_count", "is_available", "init"):
         monkeypatch.setattr(torch.cuda, name, lambda: pytest.fail("asked for GPUs"))
     assert choose_device("cpu") == torch.device("cpu")

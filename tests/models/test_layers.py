@@ -1,4 +1,4 @@
-"""Which of their kernels layers train with, by stand-ins for those of a CPU and of a GPU."""
+"""Which kernels layers train with, shown by stand-ins for those of a CPU and of a GPU."""
 
 from collections import Counter
 from pathlib import Path
@@ -22,7 +22,7 @@ def textbook(input: Tensor, conv: Conv2d, bn: nn.Module, activation: str) -> Ten
 
 @pytest.fixture
 def calls() -> list[tuple[bool, float | None]]:
-    """Batch norm or none, and slopes, with which layers call the kernel, which they may take from now on."""
+    """Lets layers use a CPU kernel from now on; lists its calls: whether with batch norm, and the slope."""
     arguments: list[tuple[bool, float | None]] = []
 
     def kernel(input: Tensor, conv: nn.Conv2d, bn: nn.BatchNorm2d | None, slope: float | None) -> Tensor:
@@ -69,9 +69,9 @@ def test_running_statistics_are_for_pytorch(calls) -> None:
     ("layer", "input"),
     [
         (Conv2d(3, 8, 5), torch.ones(2, 1, 8, 8)),  # another number of channels
-        (Conv2d(3, 8, 5), torch.ones(2, 3, 4, 9)),  # less than the filter
+        (Conv2d(3, 8, 5), torch.ones(2, 3, 4, 9)),  # smaller than the filter
         (Conv2d(3, 8, 5).double(), torch.ones(2, 3, 8, 8)),
-        (Conv2d(3, 8, 5), torch.ones(2, 3, 5, 8)),  # a map of one row, which has no window
+        (Conv2d(3, 8, 5), torch.ones(2, 3, 5, 8)),  # an output of one row, too small for a pooling window
     ],
 )
 def test_what_does_not_fit_a_layer_is_refused_by_pytorch(layer, input, calls) -> None:
@@ -84,7 +84,7 @@ def test_what_does_not_fit_a_layer_is_refused_by_pytorch(layer, input, calls) ->
     ("layer", "input"),
     [
         (Conv2d(3, 8, 5), torch.ones(0, 3, 8, 8)),
-        (Conv2d(3, 8, 5), torch.ones(3, 8, 8)),  # an image that is no batch
+        (Conv2d(3, 8, 5), torch.ones(3, 8, 8)),  # an image without a batch dimension
         (Conv2d(3, 8, 5).to("meta"), torch.ones(2, 3, 8, 8, device="meta")),
         (Conv2d(3, 8, 5).to("meta"), torch.ones(2, 3, 8, 8)),
     ],
@@ -104,7 +104,7 @@ def test_a_block_without_kernels_ends() -> None:
 
 @pytest.fixture
 def gpu_calls(monkeypatch) -> list[str]:
-    """The kernels that layers call from now on, on what passes for a GPU."""
+    """The GPU kernels that layers call from now on, as if on a GPU."""
     names: list[str] = []
 
     def conv2d(input: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
@@ -160,7 +160,7 @@ def test_networks_train_with_a_gpus_and_compute_the_same(variant, expected, gpu_
         (torch.empty(2, 8, 4, 4, dtype=torch.float64), False),
         (torch.empty(0, 8, 4, 4), False),
         (torch.empty(1, 8, 1, 1), False),  # a single value of each channel, which PyTorch refuses
-        (torch.empty(2**17, 8, 64, 64, device="meta"), False),  # more elements than 32 bits count
+        (torch.empty(2**17, 8, 64, 64, device="meta"), False),  # too many elements for 32-bit indices
     ],
 )
 def test_what_a_gpus_do_not_take_pytorch_takes(input, taken, monkeypatch) -> None:
@@ -180,7 +180,7 @@ def test_what_a_gpus_do_not_take_pytorch_takes(input, taken, monkeypatch) -> Non
     ("tf32", "compiling", "expected"), [(False, False, {"batch_norm": 21}), (True, True, {"conv2d": 21})]
 )
 def test_not_all_of_a_gpus_suit_every_setting(tf32, compiling, expected, gpu_calls, monkeypatch) -> None:
-    """No cut factors in fp32; torch's compiler has a batch norm of its own."""
+    """fp32 truncates no operands; torch's compiler has a batch norm of its own."""
     network = build_model(VARIANTS["resnet20"].model)
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", tf32)
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: compiling)

@@ -12,7 +12,7 @@ from ablation.models.resnet import ResNet20
 from tests.models.written_out import all_different, batch_norm
 
 BLOCKS = [(16, 16), (16, 16), (16, 16), (16, 32), (32, 32), (32, 32), (32, 64), (64, 64), (64, 64)]
-SIDE = {16: 32, 32: 16, 64: 8}  # of the map with so many channels
+SIDE = {16: 32, 32: 16, 64: 8}  # number of channels -> side of the feature map
 
 
 def resnet(shortcut: str = "projection", convolution: str = "standard") -> ResNet20:

@@ -70,7 +70,7 @@ def test_values_and_gradients_equal_the_textbook_order(batch_norm: bool, activat
 
 
 def block(activation: str, x: Tensor) -> Tensor:
-    """Of a convolution that leaves [N, C, H, W] as it is."""
+    """`conv_pool` of x, [N, C, H, W], with a convolution that leaves it as it is."""
     channels = x.shape[1]
     conv = Conv2d(channels, channels, 1)
     with torch.no_grad():

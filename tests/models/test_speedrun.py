@@ -104,7 +104,7 @@ def test_filters_make_patches_white() -> None:
 
 
 def test_whitening_is_not_rounded_to_bfloat16() -> None:
-    """Small differences times large weights; all later convolutions are as autocast has them."""
+    """Its large weights amplify small differences; all later convolutions follow autocast."""
     model, images, seen = speedrun(), images_like_photographs(20), []
     model.fit_whitening(images)
     model.block1.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -128,7 +128,7 @@ def test_filters_have_one_sign_whatever_lapack_returns(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("gray", [0.0, 1.0])
 def test_patches_without_variance_have_finite_filters(gray: float) -> None:
-    """Of gray images, as the digits are, the patches span four of twelve dimensions; of one colour, none."""
+    """Patches of grey images, as the digits are, span four of twelve dimensions; those of a single colour, none."""
     noise = torch.randn(20, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     assert whitening_filters(patch_covariance(gray * noise.expand(20, 3, 32, 32))).isfinite().all()
 

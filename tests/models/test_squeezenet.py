@@ -21,7 +21,7 @@ FIRES = [
     (192, 32, 128),
     (256, 32, 128),
 ]
-# Side of the map that conv1, fire2..fire9 and conv10 work on.
+# Side of the feature map that conv1, fire2..fire9 and conv10 work on.
 SIDES = {"late": [32, 32, 32, 32, 16, 16, 16, 16, 8, 8], "early": [32, 16, 8, 8, 8, 8, 8, 8, 8, 8]}
 
 

@@ -1,11 +1,11 @@
-"""What the tests of a network written out in functional form share."""
+"""Shared by the tests of a network written out in functional form."""
 
 import torch
 from torch import Tensor, nn
 
 
 def all_different(model: nn.Module) -> dict[str, Tensor]:
-    """The state of `model`, which it shares, with batch norm's parameters and statistics that are all different."""
+    """The state dict of `model`, whose batch-norm parameters and statistics are set to values that all differ."""
     generator = torch.Generator().manual_seed(1)
     for name, tensor in model.state_dict().items():
         if name.endswith("running_var") or (tensor.dim() == 1 and name.endswith("weight")):
@@ -16,7 +16,7 @@ def all_different(model: nn.Module) -> dict[str, Tensor]:
 
 
 def batch_norm(state: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
-    """x: [N, C, H, W], by the running statistics."""
+    """Batch norm of x, [N, C, H, W], with the running statistics."""
     scale = state[f"{name}.weight"] / torch.sqrt(state[f"{name}.running_var"] + 1e-5)
     shift = state[f"{name}.bias"] - state[f"{name}.running_mean"] * scale
     return x * scale[:, None, None] + shift[:, None, None]

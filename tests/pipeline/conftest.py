@@ -10,7 +10,7 @@ from benchmarks.pipeline import clone, commit
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """This Python first on the path, and nothing of the user's DVC and git settings."""
+    """Environment variables: this Python first on PATH, and none of the user's DVC and git settings."""
     return os.environ | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "DVC_GLOBAL_CONFIG_DIR": str(tmp_path / "dvc-global"),

@@ -1,4 +1,4 @@
-"""Kill `dvc repro` again and again and see that it ends with the bytes of an undisturbed run.
+"""Kill `dvc repro` repeatedly and check that it ends with the same bytes as an undisturbed run.
 
 As a script: python tests/pipeline/kills.py PROJECT [NUM_KILLS], where PROJECT is a clone with small settings.
 """
@@ -19,16 +19,16 @@ MOST_LINES = 45  # of output before a kill: they come from every stage, most of 
 LONGEST_SECONDS = 0.5  # from a line to the kill
 BY_THE_CLOCK = ("/timing/", "results/figures", "results/ablation.", "results/report.html")  # differ from run to run
 CLOCK_COLUMNS = ["seconds", "images_per_second"]
-# What DVC says of its own records, which it does not write atomically
+# Messages of DVC about its own records, which it does not write atomically -> the record
 DVC_CORRUPTED = {"Unable to read RWLock-file": ".dvc/tmp/rwlock", "'./dvc.lock' ": "dvc.lock"}
-# Of its cache of runs: a folder without an entry yet, or beside it one that is not whole
+# About its run cache: a folder without an entry yet, or with a partly written one as well
 LEFT_BEHIND = ["join() argument must be str", "failed to reproduce 'aggregate': 'outs'", "' does not exist"]
 # As the README says
 REMOVAL = ["find", ".dvc/cache/runs", "(", "-name", "*.tmp", "-o", "-type", "d", "-empty", ")", "-delete"]
 
 
 class Project:
-    """A clone in which `dvc repro` is started, killed and started again; its output is in a file beside it."""
+    """A clone in which `dvc repro` is started, killed and started again; its output is in a file next to it."""
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.folder = folder
@@ -36,7 +36,7 @@ class Project:
         self.log = folder.with_suffix(".log")
 
     def repro(self, kill_after_lines: int | None = None, and_seconds: float = 0.0) -> bool:
-        """Run `dvc repro`; kill its whole process group at the given moment. Returns whether it came to its end."""
+        """Run `dvc repro`; kill its whole process group at the given moment. Returns whether it finished."""
         with self.log.open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "dvc", "repro"],
@@ -67,7 +67,7 @@ class Project:
         raise RuntimeError(output)
 
     def resumed(self) -> int:
-        """How many seeds the last `repro` took up from a checkpoint."""
+        """How many seeds the last `repro` resumed from a checkpoint."""
         return self.log.read_text().count(" goes on after epoch ")
 
     def outcome(self) -> dict[str, bytes]:
@@ -89,10 +89,10 @@ class Project:
 
 
 def kill_repeatedly(project: Project, num_kills: int, seed: int = 0) -> tuple[list[dict[str, bytes]], int]:
-    """Kill `dvc repro` at random moments, each time starting it again, and over from nothing where it came to its end.
+    """Kill `dvc repro` at random moments and start it again each time, from scratch if it had finished.
 
-    Returns the outcomes of those that came to their end, the last one after the last kill, and the number of seeds
-    taken up from a checkpoint.
+    Returns the outcomes of the runs that finished, the last one after the last kill, and the number of seeds resumed
+    from a checkpoint.
     """
     moments = random.Random(seed)
     outcomes, killed, resumed = [], 0, 0

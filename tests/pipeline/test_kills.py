@@ -25,7 +25,7 @@ def test_where_a_kill_broke_dvcs_own_record_its_removal_loses_nothing(project, e
         assert " epoch " not in clone.log.read_text()  # all from the cache
 
 
-LEFT_BEHIND = [  # up to where an entry was written -> what DVC says then
+LEFT_BEHIND = [  # the text before which writing an entry was cut off -> what DVC says then
     (None, "join() argument must be str"),
     ("\nouts:", "failed to reproduce 'aggregate': 'outs'"),
     ("\n- path: results/curves.csv", "output 'results/curves.csv' does not exist"),
@@ -33,7 +33,7 @@ LEFT_BEHIND = [  # up to where an entry was written -> what DVC says then
 
 
 def test_where_a_kill_left_something_in_dvcs_cache_of_runs_its_removal_loses_nothing(project, environment, monkeypatch):
-    """A folder without its entry, or with one that ends before `keep` under the name that it has until it is whole."""
+    """A folder without its entry, or with one that ends before `keep`, still under its temporary name."""
     clone = kills.Project(project, environment)
     assert clone.repro()
     outcome = clone.outcome()

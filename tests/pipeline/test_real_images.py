@@ -1,4 +1,4 @@
-"""Real CIFAR-10 images, once JPEG-compressed, where they lie beside the project; they are no part of it."""
+"""Real CIFAR-10 images, once JPEG-compressed, if present next to the project; they are not part of it."""
 
 import json
 import subprocess

@@ -52,7 +52,7 @@ def assert_files_are_as_promised(folder: Path, environment: dict[str, str]) -> N
     assert {path.name for path in documents} >= {"run.json", "metrics.json", "summary.json", "statistics.json"}
     for path in documents:
         json.loads(path.read_text(), parse_constant=no_constant)
-    for variant in (INHERITS, OWN):  # the weights kept, evaluated, are as good as training had found them
+    for variant in (INHERITS, OWN):  # the weights kept evaluate to the accuracy that training found
         run = json.loads((folder / f"runs/{variant}/metrics/seed-0/run.json").read_text())
         (evaluated,) = json.loads((folder / f"runs/{variant}/evaluation/metrics.json").read_text())["seeds"]
         assert evaluated["val"]["accuracy"] == run["best_val_accuracy"]
@@ -64,7 +64,7 @@ def assert_files_are_as_promised(folder: Path, environment: dict[str, str]) -> N
 
 
 def assert_same_bits(ours: dict[str, str], theirs: dict[str, str]) -> None:
-    """All but what the clock said is the same: data, weights, metrics, predictions."""
+    """All but the timings is the same: data, weights, metrics, predictions."""
     clock = {f"runs/{variant}/timing" for variant in (INHERITS, OWN)}
     same = {path for path in ours if path not in clock and not path.startswith("results/")}
     runs = {f"runs/{variant}/{part}" for variant in (INHERITS, OWN) for part in ("weights", "metrics")}
@@ -102,7 +102,7 @@ def test_reruns_what_a_change_can_alter_and_nothing_else(project, tmp_path, envi
     changed = {path for path in after if path.endswith("/weights") and after[path] != before[path]}
     assert changed == {f"runs/{INHERITS}/weights"}
 
-    # What leaves the study leaves `runs`, also where DVC takes the stage configure from its cache.
+    # A variant that leaves the study leaves `runs`, even if DVC restores the stage configure from its cache.
     params = yaml.safe_load((project / "params.yaml").read_text())
     for study in ([INHERITS], [INHERITS, OWN], [INHERITS]):
         (project / "params.yaml").write_text(yaml.safe_dump(params | {"study": study}))

@@ -125,7 +125,7 @@ def test_closure_follows_imports_inside_functions():
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_ctrl_c_is_answered_while_a_stage_imports(stage, tmp_path):
-    """At its first import that takes long: of torch, pandas or a part of the package that may import them."""
+    """At its first slow import: of torch, pandas or a part of the package that may import them."""
     code = """
 import os, runpy, signal, sys
 

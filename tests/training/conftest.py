@@ -44,7 +44,7 @@ def plan_of(params: VariantParams, epoch: int, num_images: int) -> torch.Tensor:
 
 
 def images_of_classes(num_images: int, seed: int) -> Split:
-    """Noise with a bright square whose place tells the class, so that there is something to learn."""
+    """Noise with a bright square whose position gives the class, so that there is something to learn."""
     generator = torch.Generator().manual_seed(seed)
     images = torch.randint(0, 100, (num_images, 3, 32, 32), dtype=torch.uint8, generator=generator)
     labels = torch.arange(num_images) % 10
@@ -74,7 +74,7 @@ def splits_folder(tmp_path: Path, train_split: Split, val_split: Split) -> Path:
 
 @pytest.fixture
 def project(tmp_path: Path, splits_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project's folder with its splits, in which a variant's stage seems to run."""
+    """A project folder with its splits, set up as if a variant's stage were running in it."""
     (tmp_path / ".dvc").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [str(PROJECT / "stages/train.py")])  # one of the sources
@@ -97,7 +97,7 @@ def checkpoints(project: Path) -> list[str]:
 
 @pytest.fixture
 def no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a process that has not loaded the CPU kernels yet, for the usual compiler."""
+    """As in a process that has not loaded the CPU kernels yet, with the default compiler."""
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setattr(cpu_kernels, "_library", None)
 

@@ -1,4 +1,4 @@
-"""Compiles every kernel that a step of a variant starts on a GPU, on a machine without one, and prints how many.
+"""Compiles every kernel that a step of a variant launches on a GPU, on a machine without one, and prints how many.
 
 Usage: python -m tests.training.gpu_compilation params.yaml VARIANT tf32|bf16 CAPABILITY
 """
@@ -20,11 +20,11 @@ from ablation.models.build import build_model
 
 PARAMS, VARIANT, PRECISION = sys.argv[1:4]
 CAPABILITY = int(sys.argv[4])  # an A100 has 80, an RTX 4090 89, an H100 90
-SHARED_MEMORY = {80: 163, 89: 99, 90: 227}[CAPABILITY] * 1024  # bytes, of a program
+SHARED_MEMORY = {80: 163, 89: 99, 90: 227}[CAPABILITY] * 1024  # bytes, per program
 
 
 class Driver:
-    """Of a GPU that is not there."""
+    """Triton's driver for a GPU that is not there."""
 
     def get_current_target(self) -> GPUTarget:
         return GPUTarget("cuda", CAPABILITY, 32)
@@ -50,7 +50,7 @@ def compile_only(self, *args, grid, warmup, **settings):
 
 triton.runtime.driver.set_active(Driver())
 JITFunction.run = compile_only
-# A tensor without data has an operator's shapes computed; here it is to start its kernels.
+# With tensors without data torch only computes an operator's shapes; here it is to launch the kernels.
 torch.library.register_fake = lambda name: lambda function: function
 from ablation.training import gpu_batch_norm, gpu_convolution, gpu_depthwise  # noqa: E402
 

@@ -11,7 +11,7 @@ PROJECT = Path(__file__).parents[2]
 
 
 def in_the_interpreter(code: str) -> str:
-    """What `code` prints in a process of its own: Triton decides for its interpreter when it is imported."""
+    """What `code` prints in a process of its own: Triton chooses its interpreter when it is imported."""
     pytest.importorskip("triton", minversion="3.7", reason="an older interpreter fails with NumPy 2.4")
     environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": f"{PROJECT / 'src'}{os.pathsep}{PROJECT}"}
     command = [sys.executable, "-c", f"import json, torch\n{code}"]

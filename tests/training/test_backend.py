@@ -1,4 +1,4 @@
-"""What prepares a device: the kernels that networks train with there, and how PyTorch's compute."""
+"""Preparing a device: the kernels that networks train with there, and how PyTorch's compute."""
 
 import pkgutil
 
@@ -18,7 +18,7 @@ def stand_in(input: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor
 
 @pytest.fixture
 def able(monkeypatch) -> torch.device:
-    """A device that passes for a GPU with tf32, on which PyTorch's kernels pass for these."""
+    """A device that stands in for a GPU with tf32, and PyTorch's kernels for this project's."""
     monkeypatch.setattr(backend, "has_tf32", lambda device: True)
     monkeypatch.setattr(layers, "_trains_on_gpu", lambda input: True)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
@@ -59,7 +59,7 @@ def triton_version() -> str:
 
 
 class Fails(torch.autograd.Function):
-    """Backward."""
+    """In the backward pass."""
 
     @staticmethod
     def forward(ctx, x, error) -> Tensor:
@@ -99,7 +99,7 @@ def test_where_one_fails_pytorchs_take_over_with_a_note(
     "words", ["CUDA out of memory. Tried to allocate 90 GiB", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"]
 )
 def test_a_full_gpu_does_not_change_the_kernels(words, able, variant_params, monkeypatch) -> None:
-    """It would train anew what was trained so far, to other bits."""
+    """With others, what was trained so far would be trained again, to different bits."""
 
     def fails(*_: object) -> Tensor:
         raise RuntimeError(words)
@@ -141,7 +141,7 @@ def test_a_compiled_network_records_the_compiler_of_a_cpu(variant_params, tmp_pa
     [((9, 0), None, "tf32"), ((8, 0), None, "tf32"), ((7, 5), None, "fp32"), ((11, 0), "7.0", "fp32")],
 )
 def test_tf32_is_recorded_where_a_gpu_has_it(capability, hip, expected, variant_params, monkeypatch) -> None:
-    """AMD's GPUs, with a version of HIP, count their capability otherwise."""
+    """AMD GPUs, which have a HIP version, number their compute capability differently."""
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr(torch.version, "hip", hip)
     assert precision(variant_params(), torch.device("cuda:0")) == expected

@@ -35,7 +35,7 @@ def test_warm_up_leaves_no_trace(variant, variant_params, train_split, val_split
 
 
 def test_warm_up_that_fails_half_way_leaves_no_trace(variant_params, train_split, val_split, normalization) -> None:
-    """Then the training goes on without a graph, from where it was."""
+    """Training then continues without a graph, from where it was."""
     params = variant_params("simple_nn_bn")
     data = load_data(train_split, val_split, normalization, params, CPU)
     plan, run, sums = plan_of(params, 1, 16), new_run(params, 0, data), torch.zeros(3)
@@ -118,7 +118,7 @@ def test_a_step_that_cannot_be_captured_stays_eager_with_a_note(
 def test_a_capture_for_which_there_is_no_memory_ends_the_run(
     variant_params, train_split, val_split, normalization
 ) -> None:
-    """Seeds side by side then have the memory of the others."""
+    """Seeds that ran concurrently are then trained one by one, with more memory each."""
     params = variant_params("simple_nn", device="cuda")
     device = prepare(params, 100)
     data = load_data(train_split, val_split, normalization, params, device)

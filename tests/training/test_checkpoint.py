@@ -129,7 +129,7 @@ def test_a_seed_that_was_interrupted_stays_so_where_others_come_to_their_end(tmp
 
 @contextmanager
 def held_by_another(folder: Path, seconds: float) -> Iterator[subprocess.Popen[str]]:
-    """A process that holds `folder` and comes to its end after `seconds`."""
+    """A process that holds `folder` and ends after `seconds`."""
     hold = "import sys, time; from ablation.training import checkpoint; from pathlib import Path\n"
     hold += f"with checkpoint.claimed(Path(sys.argv[1]), [0]): print('held', flush=True); time.sleep({seconds})"
     with subprocess.Popen([sys.executable, "-c", hold, str(folder)], stdout=subprocess.PIPE, text=True) as other:
@@ -178,7 +178,7 @@ def test_abandoned_checkpoints_are_pruned_a_month_after_they_were_last_touched(t
 
 
 def test_a_file_that_goes_while_its_age_is_asked_for_keeps_its_folder(tmp_path: Path) -> None:
-    """As one that is written under another name and then renamed; a link to nowhere has no age either."""
+    """Like a temporary file that is then renamed; a dangling symlink has no age either."""
     (tmp_path / "busy").mkdir()
     (tmp_path / "busy/lock").touch()
     os.utime(tmp_path / "busy/lock", (0, 0))

@@ -17,7 +17,7 @@ def test_multiply_adds_of_simple_nn_are_those_counted_by_hand(variant_params) ->
 
 
 def test_activation_bytes_of_simple_nn_are_those_counted_by_hand(variant_params) -> None:
-    """float32 what a layer's gradient needs, and int64 where each maximum of a pooling was."""
+    """float32 for what a layer's gradient needs, and int64 for max-pooling indices."""
     convolution1 = 4 * 3 * 32 * 32  # its input
     pool1 = 4 * 8 * 28 * 28 + 8 * 8 * 14 * 14
     relu1 = 4 * 8 * 14 * 14  # and convolution2's input

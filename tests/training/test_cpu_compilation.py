@@ -74,7 +74,7 @@ def test_a_network_that_they_do_not_serve_does_not_ask_for_gcc(
     ],
 )
 def test_what_may_pass_does_not_change_the_kernels(line, no_kernels, tmp_path, variant_params, monkeypatch) -> None:
-    """It would train anew what was trained so far, to other bits."""
+    """With others, what was trained so far would be trained again, to different bits."""
     compiler = tmp_path / "gcc"
     compiler.write_text(f"#!/bin/sh\necho 'cpu_kernels.c: In a function:' >&2\necho '{line}' >&2\nexit 1\n")
     compiler.chmod(0o755)
@@ -112,7 +112,7 @@ def test_their_source_is_code_of_a_process_that_has_imported_them() -> None:
 
 @pytest.mark.parametrize("part", ["forward", "backward"])
 def test_they_use_torchs_threads(part, gcc, kernels_folder) -> None:
-    """And no OpenMP of their own, which the library is linked without."""
+    """And no OpenMP runtime of their own: the library is not linked against one."""
     code = f"""
 import os, torch
 from pathlib import Path

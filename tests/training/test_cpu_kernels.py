@@ -1,4 +1,4 @@
-"""SimpleNN's convolutions and what follows them, with the vectors of this processor and with shorter ones."""
+"""SimpleNN's convolutions and what follows them, with this CPU's SIMD width and with narrower ones."""
 
 import copy
 import math
@@ -17,10 +17,10 @@ from ablation.training.cpu_kernels import conv_pool
 SHAPES = {  # channels, height, width, filters, their size
     "simple_nn.conv1": (3, 32, 32, 8, 5),
     "simple_nn.conv2": (8, 14, 14, 16, 3),
-    "odd": (5, 11, 8, 7, 2),  # maps of 10 x 7: the last column has no window
+    "odd": (5, 11, 8, 7, 2),  # outputs of 10 x 7: the last column is in no pooling window
     "odd height": (1, 6, 4, 3, 2),  # of 5 x 3
     "pointwise": (2, 3, 4, 1, 1),
-    "large filters": (3, 14, 15, 2, 12),  # of more and longer rows than are taken at a time
+    "large filters": (3, 14, 15, 2, 12),  # with more and longer rows than are processed at a time
 }
 
 
@@ -34,7 +34,7 @@ def kernels(request: pytest.FixtureRequest, gcc: None, kernels_folder: Path, mon
 
 @pytest.fixture
 def threads() -> Iterator[None]:
-    """Their number, which a test may set."""
+    """Restores the number of threads, which a test may set."""
     num_threads = torch.get_num_threads()
     yield
     torch.set_num_threads(num_threads)
@@ -44,7 +44,7 @@ Layers = tuple[nn.Conv2d, nn.BatchNorm2d | None]
 
 
 def layers(shape: str, batch_norm: bool, whole: bool) -> Layers:
-    """With random weights or, `whole`, with whole numbers, of which every sum is exact and many are equal."""
+    """With random weights or, if `whole`, with whole numbers, whose sums are all exact and often equal."""
     channels, _, _, filters, size = SHAPES[shape]
     generator = torch.Generator().manual_seed(0)
     conv, bn = nn.Conv2d(channels, filters, size), nn.BatchNorm2d(filters) if batch_norm else None
@@ -74,7 +74,7 @@ def expected(input: Tensor, conv: nn.Conv2d, bn: nn.BatchNorm2d | None, slope: f
 
 
 def results(f: CpuKernel, input: Tensor, layers: Layers, slope: float | None) -> dict[str, Tensor]:
-    """Output, gradients, for one in it of whole numbers and not in the channels-last format, and running statistics."""
+    """Output, gradients and running statistics; the output gradient is whole numbers and not channels-last."""
     output = f(input, *layers, slope)
     grad_output = torch.randint(-4, 5, output.shape, generator=torch.Generator().manual_seed(2)).to(output.dtype)
     names = ("input", "weight", "bias", "gamma", "beta")
@@ -106,7 +106,7 @@ def test_they_equal_pytorchs_on_whole_numbers(shape, num_images, slope, kernels)
 @pytest.mark.parametrize("num_images", [2, 100])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_they_are_as_exact_as_float32_allows(shape, num_images, batch_norm, slope, whole, kernels) -> None:
-    """Batch norm takes off mean and length, from gradients as well: what is left of them is smaller than its error."""
+    """Batch norm removes mean and scale, from gradients too: what is left of those is smaller than its error."""
     input, both = images(shape, num_images, whole), layers(shape, batch_norm, whole)
     exact = results(expected, *doubled(input, both), slope)
     ours = results(conv_pool, input, both, slope)
@@ -118,13 +118,13 @@ def test_they_are_as_exact_as_float32_allows(shape, num_images, batch_norm, slop
 
 
 def test_swish_is_exact_from_end_to_end_of_its_range(kernels) -> None:
-    """And its derivative, which vanishes on the left: there the error is measured against one."""
+    """And its derivative, which vanishes on the left: there the error is measured relative to one."""
     values = torch.linspace(-100, 100, 4_001)
     input = values[:, None, None, None].expand(-1, 1, 2, 2).clone().requires_grad_()
     conv = nn.Conv2d(1, 1, 1)
     nn.init.ones_(conv.weight)
     nn.init.zeros_(conv.bias)
-    # A map of one window, whose first value is the largest: all are equal.
+    # An output of one pooling window, whose values are all equal: the first counts as the largest.
     output = conv_pool(input, conv, None, None)
     (gradient,) = torch.autograd.grad(output.sum(), input)
     exact = values.double().requires_grad_()
@@ -149,13 +149,13 @@ def test_threads_and_repetition_leave_the_bits_alone(batch_norm, slope, kernels,
 @pytest.mark.parametrize("slope", [0.0, 0.25])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_what_is_not_finite_goes_where_pytorch_lets_it_go(value, slope, kernels) -> None:
-    """But what no window has taken does not reach the filters' gradient, where PyTorch multiplies it by zero."""
+    """But what no pooling window has taken does not reach the weight gradient; PyTorch multiplies it by zero."""
     input, both = images("simple_nn.conv2", 2, whole=True), layers("simple_nn.conv2", batch_norm=False, whole=True)
     with torch.no_grad():
         input[1, 3, 5, 7] = value
         both[0].bias[0] = -float("inf")  # of a filter that is never active
     ours, theirs = (results(f, input, both, slope) for f in (conv_pool, expected))
-    if math.isnan(value):  # a window that has one takes it
+    if math.isnan(value):  # a pooling window with a NaN takes it
         assert ours["weight"][1:, 3].isnan().flatten(1).any(1).all()
     only_theirs = theirs["weight"].isnan() & ~ours["weight"].isnan()
     theirs["weight"][only_theirs] = ours["weight"][only_theirs]

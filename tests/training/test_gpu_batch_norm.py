@@ -29,9 +29,9 @@ GPU = torch.device("cuda:0")
 
 
 def inputs(case: str, num_images: int, device: str, dtype: torch.dtype) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Input, far from zero as of a batch norm's is, shortcut, and gradient in the output, in no format of their own.
+    """Input, with a mean far from zero, shortcut and output gradient, all in the default memory format.
 
-    The gradient is zero where a rounding error could take the other side of a ReLU's corner.
+    The gradient is zero where a rounding error could fall on the other side of a ReLU's kink.
     """
     channels, length, _, with_shortcut = CASES[case]
     generator = torch.Generator().manual_seed(0)
@@ -53,7 +53,7 @@ def layer(case: str, device: str) -> nn.BatchNorm2d:
 
 
 def computed(case: str, num_images: int, device: str, dtype: torch.dtype) -> list[Tensor]:
-    """The kernels' output, gradients in input, weight, bias and shortcut, and running statistics."""
+    """The kernels' output, gradients of input, weight, bias and shortcut, and running statistics."""
     from ablation.training.gpu_batch_norm import batch_norm
 
     input, shortcut, grad_output = inputs(case, num_images, device, dtype)

@@ -1,4 +1,4 @@
-"""The kernels of a GPU through Triton's compiler for one, which the interpreter passes over."""
+"""The GPU kernels through Triton's compiler, which the interpreter bypasses."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def test_every_kernel_of_a_step_compiles_for_a_gpu(
     num_steps = 3  # on a whole batch, on a smaller one and on one image
     batch_norm = dict.fromkeys(["input_sums", "normalize", "gradient_sums", "gradients"], num_batch_norms)
     expected = {
-        "convolve": 2 * num_convolutions - 1,  # of the images no gradient is asked
+        "convolve": 2 * num_convolutions - 1,  # the images need no gradient
         "weight_gradient": num_convolutions,
         "_weight_gradient": num_depthwise,
         "sum_parts": num_convolutions + num_depthwise,

@@ -29,7 +29,7 @@ GPU = torch.device("cuda:0")
 
 
 def inputs(shape: str, num_images: int, device: str, dtype: torch.dtype) -> list[Tensor]:
-    """Input, weight (float32 with values of `dtype`) and gradient in the output, none in the channels-last format."""
+    """Input, weight (float32 with values of `dtype`) and output gradient, none in the channels-last format."""
     channels, height, width, filters, size, stride, padding = SHAPES[shape]
     generator = torch.Generator().manual_seed(0)
     shapes = [(num_images, channels, height, width), (filters, channels, size, size)]
@@ -39,7 +39,7 @@ def inputs(shape: str, num_images: int, device: str, dtype: torch.dtype) -> list
 
 
 def computed(shape: str, num_images: int, device: str, dtype: torch.dtype, channels_last: bool) -> list[Tensor]:
-    """The kernels' output and gradients in input and weight."""
+    """The kernels' output, input gradient and weight gradient."""
     from ablation.training import gpu_convolution as kernels
 
     tensors = inputs(shape, num_images, device, dtype)
@@ -151,7 +151,7 @@ def test_on_a_gpu_they_are_as_exact_as_tensor_cores_and_repeat_their_bits(
 
 
 def late(value: float) -> Tensor:
-    """Float [10_000], full of `value` when the current stream of the GPU has slept for some 50 milliseconds."""
+    """Float [10_000], filled with `value` after the current stream has slept for some 50 milliseconds."""
     torch.cuda._sleep(100_000_000)
     return torch.full((10_000,), value, device=GPU)
 

@@ -1,4 +1,4 @@
-"""The gradient in a depthwise convolution's weight by Triton, in its interpreter and on a GPU."""
+"""The weight gradient of a depthwise convolution by Triton, in its interpreter and on a GPU."""
 
 import json
 
@@ -18,7 +18,7 @@ SHAPES = {  # channels, height, width, stride
 
 
 def outputs(shape: str, num_images: int, device: str, dtype: torch.dtype, textbook: bool) -> list[Tensor]:
-    """Output, gradient in the input, gradient in the weight; textbook: of PyTorch, in double precision."""
+    """Output, input gradient, weight gradient; textbook: PyTorch's, in double precision."""
     from ablation.training.gpu_depthwise import depthwise_conv2d
 
     channels, height, width, stride = SHAPES[shape]
@@ -58,7 +58,7 @@ def test_in_the_interpreter_it_is_the_gradient(parts) -> None:
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 2e-3), (torch.bfloat16, 6e-3)], ids=str)
 def test_on_a_gpu_it_is_exact_and_repeats_its_bits(dtype, bound, shape) -> None:
-    """Within tf32, which cuDNN may take for the rest."""
+    """To tf32 precision, which cuDNN may use for the rest."""
     assert max(relative_errors(shape, 73, "cuda", dtype)) < bound
     runs = [outputs(shape, 73, "cuda", dtype, textbook=False) for _ in range(2)]
     assert torch.equal(runs[0][2], runs[1][2])

@@ -170,7 +170,7 @@ def test_a_compiled_network_takes_the_eager_steps(
     ],
 )
 def test_a_compiler_without_room_ends_the_training(words, error, variant_params, monkeypatch) -> None:
-    """Uncompiled, what was trained so far would go on to other bits."""
+    """Uncompiled, training would continue to different bits."""
 
     def full(inputs: Tensor) -> Tensor:
         raise torch._dynamo.exc.TorchDynamoException(words)

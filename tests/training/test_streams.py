@@ -182,7 +182,7 @@ def test_seeds_on_streams_get_the_bits_of_seeds_alone(
 
 @pytest.mark.parametrize("words", ["CUDA out of memory", "a kernel's own mistake"])
 def test_seeds_that_do_not_fit_side_by_side_are_trained_one_after_the_other(words, monkeypatch, capsys) -> None:
-    """Once nothing is left of those that were under way; another error ends them all."""
+    """Once nothing is left of those that ran concurrently; any other error ends them all."""
     monkeypatch.setattr(streams, "SeedStream", lambda device: nullcontext())
     calls, under_way, finished = [], set(), []
 

@@ -1,4 +1,4 @@
-"""A variant's stage from the splits on disk to what it leaves there, and how it ends where it cannot."""
+"""A variant's stage, from the splits on disk to its results there, and how it ends on errors."""
 
 import json
 import resource
@@ -30,7 +30,7 @@ PROJECT = Path(__file__).parents[2]
 
 
 def test_what_another_process_still_writes_for_the_variant_is_waited_for_and_removed(project: Path, capsys) -> None:
-    """A stage outlives a DVC that was killed alone; the next one may have other settings and fewer seeds."""
+    """A stage outlives DVC if DVC alone is killed; the next one may have other settings and fewer seeds."""
     orphan = """
 import sys, time
 from pathlib import Path
@@ -131,7 +131,7 @@ def test_a_full_gpu_is_one_line_with_what_to_lower(
 
 
 def run_stage(params: VariantParams, project: Path, prefix: tuple[str, ...] = (), **options: Any) -> Any:
-    """The stage in a process of its own: pools of threads that were started before a fork would hang for ever."""
+    """The stage in a process of its own: thread pools started before a fork would hang for ever."""
     (project / "configs/train").mkdir(parents=True)
     (project / "configs/train/test.yaml").write_text(yaml.safe_dump(params.model_dump()))
     return subprocess.run(
@@ -150,7 +150,7 @@ def test_seeds_of_several_threads_come_to_their_end(variant_params, project: Pat
 
 
 def test_a_disk_without_room_is_one_line_with_the_path(params: VariantParams, project: Path) -> None:
-    """A limit on the size of files stands for the full disk: a checkpoint is larger, all else is smaller."""
+    """A file-size limit stands in for a full disk: a checkpoint is larger, all else is smaller."""
 
     def limit() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # so that the write fails, as on a full disk
@@ -185,7 +185,7 @@ def test_a_seed_leaves_what_its_run_alone_would(variant_params, project, train_s
 
 
 def test_the_weights_kept_are_those_of_the_best_epoch(variant_params, project, monkeypatch) -> None:
-    accuracies = iter([0.5, 0.5, 0.4])  # of a run of one epoch, and of one of two that begins alike
+    accuracies = iter([0.5, 0.5, 0.4])  # of a one-epoch run, then of a two-epoch run that begins alike
     monkeypatch.setattr(loop, "validate", lambda *_: (1.0, next(accuracies)))
     weights = []
     for epochs in (1, 2):

@@ -29,7 +29,7 @@ def outcome(project: Path, variant: str = "test") -> dict[str, bytes]:
 def test_a_finished_seed_is_not_trained_again(
     lr: float, variant_params, project: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    """Under any name, beside other seeds, on the device by another name: as after a kill before DVC recorded it."""
+    """Whatever its variant and device are called, and with other seeds: as after a kill before DVC recorded it."""
     train(variant_params("simple_nn_bn", lr=lr), project)
     first = outcome(project)
     shutil.rmtree(project / "runs")
@@ -102,7 +102,7 @@ def test_the_key_knows_the_code_that_a_device_needs(params: VariantParams, proje
 
 
 def test_code_that_changed_since_it_was_imported_does_not_get_a_checkpoint(params, project: Path, monkeypatch) -> None:
-    """Its key would be that of the new code, and the next run would take it for that."""
+    """Its key would be that of the new code, and the next run would take it for the new code's."""
     sources.remember()
     sources._at_start[Path(loop.__file__).resolve()] = "another digest"
     with pytest.raises(InvalidInput, match=r"loop\.py: changed while this stage ran"):
@@ -122,7 +122,7 @@ def test_checkpoints_are_due_every_so_many_epochs(variant_params, project, monke
 def test_checkpoints_take_little_of_a_seeds_own_time(
     speed: float, epochs: list[int], variant_params, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A seed that shares a process with others has a clock that is slower than the wall's: here one nearly stands."""
+    """A seed that shares a process with others has a clock slower than the wall clock: here one nearly stands still."""
     params = variant_params("simple_nn", augmentation="none", epochs=4)
     saved: list[int] = []
 

@@ -1,4 +1,4 @@
-"""Errors that a user can mend, and how a stage script ends on one."""
+"""Errors that the user can fix, and how a stage script ends on one."""
 
 import gc
 import os
@@ -11,14 +11,14 @@ from ablation.common.sources import changed, remember
 
 
 class InvalidInput(ValueError):  # noqa: N818 - it is the input that is wrong
-    """Input that the user has to change: says what, where, and what is allowed, in one line."""
+    """Input that the user has to change: the message says what, where, and what is allowed, in one line."""
 
 
 def run(stage: Callable[..., None], *arguments: str, resumable: bool = False) -> None:
-    """Call `stage` with the script's arguments and make sure that its code is still what ran; ends as `in_one_line`.
+    """Call `stage` with the script's arguments, then check that its code is unchanged on disk; ends as `in_one_line`.
 
-    arguments: their names. `stage` imports what it needs itself: that takes seconds, in which code may change and
-    Ctrl-C be pressed.
+    arguments: the names of the arguments that the script takes. `stage` does its own imports: they take seconds, during
+    which code may change or Ctrl-C be pressed.
     """
 
     def checked() -> None:
@@ -29,13 +29,13 @@ def run(stage: Callable[..., None], *arguments: str, resumable: bool = False) ->
             raise InvalidInput(f"usage: python {script} {' '.join(arguments)}")
         remember()
         stage(*given)
-        check_code(resumable)  # DVC would record the new code
+        check_code(resumable)  # else DVC would record the changed code as what ran
 
     in_one_line(checked, resumable)
 
 
 def check_code(resumable: bool = False) -> None:
-    """Raise InvalidInput where code that this stage has loaded was changed on disk since its start."""
+    """Raise InvalidInput if code that this stage has loaded has changed on disk since the stage started."""
     if path := changed():
         kept = "; its checkpoints serve the code as it was" if resumable else ""
         raise InvalidInput(
@@ -45,10 +45,10 @@ def check_code(resumable: bool = False) -> None:
 
 
 def in_one_line(work: Callable[[], object], resumable: bool = False) -> None:
-    """Call `work`; end the process with one line instead of a traceback on what the user can mend.
+    """Call `work`; on an error that the user can fix, end the process with one line instead of a traceback.
 
     InvalidInput exits with 1, a file-system error (full disk, read-only folder) with 1 and the path
-    it names, Ctrl-C with 130 and a line that says how to go on.
+    it names, Ctrl-C with 130 and a line that says how to continue.
     """
     try:
         work()
@@ -64,4 +64,4 @@ def in_one_line(work: Callable[[], object], resumable: bool = False) -> None:
         print(f"\ninterrupted: run the same command again to {how}; finished stages are kept", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     finally:
-        gc.freeze()  # else the interpreter at its end looks through all objects of the libraries, for half a second
+        gc.freeze()  # else the final garbage collection spends half a second on the libraries' objects

@@ -1,4 +1,4 @@
-"""Whole-file and whole-folder writes: a reader never sees a part. Of a folder it may for a moment see none."""
+"""Atomic writes of files and folders: a reader never sees partial output, but may briefly find no folder at all."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def write_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
 
 def sync(path: Path) -> None:
-    """Keep a file, or the names in a folder, through a power cut, on file systems that can do that."""
+    """Make a file, or the entries of a folder, survive a power cut, on file systems that support it."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         with suppress(OSError):
@@ -66,9 +66,9 @@ def read_json(path: Path) -> Any:
 
 @contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
-    """A new empty folder that takes the place of `folder` when the block ends well, and is removed when it fails.
+    """A new empty folder that replaces `folder` when the block succeeds, and is removed when it fails.
 
-    What a killed process left of an earlier one is removed first.
+    Leftovers of a killed process are removed first.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     try:

@@ -12,7 +12,7 @@ import yaml
 
 from ablation.common.errors import InvalidInput
 
-TYPES = {  # of a pydantic error -> what has to stand there
+TYPES = {  # type of a pydantic error -> what is expected instead
     "bool_type": "true or false",
     "dict_type": "a mapping",
     "float_type": "a number",
@@ -73,19 +73,19 @@ def parse_yaml(text: str, source: str) -> Any:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """What to tell about an unknown `name`: the nearest known one, and all of them."""
+    """What to say about an unknown `name`: the nearest known one, and all known ones."""
     known = list(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return (f"did you mean {close[0]}? " if close else "") + f"known: {', '.join(known)}"
 
 
 class _Loader(yaml.SafeLoader):
-    """As YAML 1.2 where it matters to settings: `1e-4` is a number, and a repeated key is an error."""
+    """Follows YAML 1.2 where it matters to settings: `1e-4` is a number, and a repeated key is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys: list[Any] = []
         for key_node, _ in node.value:
-            if key_node.tag != "tag:yaml.org,2002:merge":  # `<<: *anchor` gives way to the keys beside it
+            if key_node.tag != "tag:yaml.org,2002:merge":  # explicit keys override those of `<<: *anchor`
                 key = self.construct_object(key_node, deep=True)
                 if key in keys:
                     problem = f"the key {key} is repeated"
@@ -113,7 +113,7 @@ def _problems(cls: type[Settings], error: pydantic.ValidationError) -> dict[tupl
 
 
 def _problem(cls: type[Settings], detail: Any) -> tuple[tuple[str, ...], str]:
-    """Key path, and value with what is allowed, of one pydantic error."""
+    """The key path of one pydantic error, and the value there with what is allowed."""
     path, kind = _walk(cls, detail["loc"])
     value, context = detail["input"], detail.get("ctx", {})
     match detail["type"]:
@@ -141,7 +141,7 @@ def _problem(cls: type[Settings], detail: Any) -> tuple[tuple[str, ...], str]:
 
 
 def _walk(cls: type[Settings], location: tuple[int | str, ...]) -> tuple[tuple[str, ...], Any]:
-    """The key path of a pydantic error location, which also holds the tags of unions, and the type that is there."""
+    """The key path of a pydantic error location, which also contains union tags, and the type at that path."""
     path: list[str] = []
     kind: Any = cls
     for key in location:

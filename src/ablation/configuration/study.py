@@ -1,4 +1,4 @@
-"""params.yaml as a whole: checked once, then cut into one settings file per stage and variant."""
+"""params.yaml as a whole: checked once, then split into one settings file per stage and variant."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,7 +29,7 @@ class StudyParams(Settings):
 def merge(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
     """`base` with `overrides` applied key by key; a mapping with another `name` replaces the old one.
 
-    Null inherits what is there; where nothing is, it stays, to be refused as an unknown key.
+    Null inherits the value in `base`; where `base` lacks the key, the null stays, to be refused as an unknown key.
     """
     merged = dict(base)
     for key, value in overrides.items():
@@ -44,7 +44,7 @@ def merge(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
 
 
 def _extends(mapping: Any, old: Any) -> bool:
-    """Whether `mapping` changes keys of the mapping `old`, and does not replace it by one of another name."""
+    """Whether `mapping` overrides keys of the mapping `old`, rather than replacing it by one of another name."""
     if not isinstance(mapping, dict) or not isinstance(old, dict):
         return False
     return mapping.get("name") in (None, old.get("name"))
@@ -93,7 +93,7 @@ def check_devices(source: str, params: StudyParams) -> None:
         named[f"variants.{name}.device"] = params.variants[name].get("device") or "auto"
     for path, device in named.items():
         if device not in ("auto", "cpu"):
-            from ablation.models.device import choose_device  # torch, on this path only
+            from ablation.models.device import choose_device  # imports torch, so on this path only
 
             try:
                 choose_device(device)
@@ -102,7 +102,7 @@ def check_devices(source: str, params: StudyParams) -> None:
 
 
 def check_repository() -> None:
-    """Raise InvalidInput in a git repository without a commit: dvclive, which looks for it, would fail in training."""
+    """Raise InvalidInput in a git repository without a commit: dvclive looks for one, and would fail in training."""
     from scmrepo.exceptions import SCMError
     from scmrepo.git import Git
 
@@ -126,7 +126,7 @@ def equal_settings(variants: dict[str, VariantParams]) -> list[list[str]]:
 
 
 def write_configs(params: StudyParams, variants: dict[str, VariantParams], folder: Path) -> None:
-    """One YAML file per stage, train/<variant>.yaml per variant, and params.yaml as it was, under `folder`."""
+    """Write to `folder` one YAML file per stage, train/<variant>.yaml per variant, and all of params.yaml."""
     write_yaml(folder / "params.yaml", params.model_dump())
     data = params.data.model_dump()
     write_yaml(folder / "download.yaml", {key: data[key] for key in DownloadParams.model_fields})
@@ -144,9 +144,9 @@ def write_configs(params: StudyParams, variants: dict[str, VariantParams], folde
 
 
 def _check_claimed(source: str, claimed: list[tuple[str, str, Any]], known: list[dict[str, Any]]) -> None:
-    """Raise InvalidInput where what is claimed of a setting could be that of no network, whatever its other settings.
+    """Raise InvalidInput if a claimed setting has a value that is invalid whatever the other settings are.
 
-    claimed: path, setting and value; known: the settings of all networks, with one of each name.
+    claimed: (path, setting, value) of each; known: the settings of all networks, with one of each name.
     """
     problems = []
     for path, setting, value in claimed:

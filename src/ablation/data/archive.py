@@ -1,7 +1,7 @@
 """The CIFAR-10 binary archive: fetched or opened in place, checked, and unpacked member by member.
 
 Downloads go through pooch's HTTPDownloader: it has a timeout, and a dropped connection is an error. torchvision's
-download_url has no timeout and no retry, and writes to the final path, where a part may be taken for the whole.
+download_url has no timeout and no retry, and writes to the final path, where a partial file may pass for the whole.
 """
 
 import gzip
@@ -25,17 +25,18 @@ from ablation.data.records import CLASSES_FILE, RECORD_BYTES, TEST_FILE, TRAIN_F
 
 NUM_TRIES = 3
 WAIT_SECONDS = 2.0  # before the second try; twice as long before the third
-TIMEOUT_SECONDS = (10.0, 30.0)  # to connect; between two pieces of the answer
+TIMEOUT_SECONDS = (10.0, 30.0)  # to connect; between two chunks of the response
 RECORDS_PER_FILE = 10_000
 FOLDER = "cifar-10-batches-bin"
 MEMBERS = {f"{FOLDER}/{name}": name for name in (*TRAIN_FILES, TEST_FILE, CLASSES_FILE)}  # path in the archive -> file
 
 
 def open_archive(url: str, folder: Path) -> IO[bytes]:
-    """The archive at `url`: a local one (`file:` or a plain path) in place, one behind http(s): as a nameless file.
+    """Open the archive at `url`: a local one (`file:` or a plain path) in place, one behind http(s): by download.
 
-    The nameless file lies on the disk of `folder` and is gone as soon as it is closed or the process ends, so that
-    no part of a download outlives it. Raises InvalidInput where there is no such archive or it cannot be fetched.
+    A download goes to an unnamed temporary file on the disk of `folder`, which vanishes as soon as it is closed or the
+    process ends, so that no partial download is left. Raises InvalidInput if there is no such archive or it cannot be
+    fetched.
     """
     scheme, colon, rest = url.partition(":")
     match scheme.lower() if colon else "":
@@ -75,7 +76,7 @@ def check_md5(file: IO[bytes], url: str, expected: str) -> None:
 def unpack(file: IO[bytes], url: str, folder: Path) -> None:
     """Writes the six batch files and the class names of the gzipped tar `file` into `folder`, each checked.
 
-    Nothing is ever written to a path that the archive names. Other regular files and folders in it are passed over.
+    Nothing is ever written to a path that the archive names. Other regular files and folders in it are ignored.
     Raises InvalidInput, naming `url`, on a damaged archive, a member that is a link or device or lies outside the
     archive's own folder, a missing or repeated member, a batch of the wrong size, and a label that is not 0..9.
     """
@@ -129,7 +130,7 @@ def _download(url: str, folder: Path) -> IO[bytes]:
         progressbar=sys.stderr.isatty(),
         chunk_size=1 << 18,
         timeout=TIMEOUT_SECONDS,
-        headers={"Accept-Encoding": "identity"},  # the bytes as stored: it is compressed already
+        headers={"Accept-Encoding": "identity"},  # the bytes as stored: the archive is compressed already
     )
     file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (the caller closes it)
     for number in range(1, NUM_TRIES + 1):
@@ -140,7 +141,7 @@ def _download(url: str, folder: Path) -> IO[bytes]:
             reason = str(_first_cause(error))
             final = error.response is not None and error.response.status_code < 500  # asking again would not help
         except OSError as error:
-            error.filename = str(folder)  # a full disk: name what it holds
+            error.filename = str(folder)  # such as a full disk: name a folder on it
             raise
         file.seek(0)
         file.truncate()
@@ -157,7 +158,7 @@ def _download(url: str, folder: Path) -> IO[bytes]:
 
 
 def _first_cause(error: BaseException) -> BaseException:
-    """What went wrong at the bottom of the chain, e.g. "Connection refused", without the layers' wrapping."""
+    """The root cause at the end of the exception chain, e.g. "Connection refused", without the layers around it."""
     while cause := error.__cause__ or error.__context__:
         error = cause
     return error

@@ -1,4 +1,4 @@
-"""Random crops of the padded image and horizontal flips: whole batches, each image on its own."""
+"""Random crops of the padded image and horizontal flips: batch by batch, each image with its own."""
 
 from typing import NamedTuple
 
@@ -7,12 +7,12 @@ from torch import Tensor
 
 class Augmentation(NamedTuple):
     padding: int  # pixels on each side
-    reflect: bool  # the padding mirrors the image at its edge pixels; else it is black, as in the raw image
-    alternating_flip: bool  # at random in the first epoch, then in every other epoch; else at random in each
+    reflect: bool  # reflection padding (edge pixels not repeated); else black in the raw image
+    alternating_flip: bool  # at random in the first epoch, then alternating; else at random in every epoch
 
     @property
     def num_offsets(self) -> int:
-        """Places of a crop along one side."""
+        """Positions of a crop along one axis."""
         return 2 * self.padding + 1
 
 
@@ -25,8 +25,8 @@ AUGMENTATIONS = {"crop_flip": CROP_FLIP, "shift_alternating_flip": SHIFT_ALTERNA
 def windows(images: Tensor, augmentation: Augmentation = CROP_FLIP) -> Tensor:
     """All flipped and shifted versions of each image, as a view of one padded copy.
 
-    images: uint8 [N, 3, H, W]. Returns uint8 [2, N, K, K, H, W, 3]: flip, image, top, left of K = 2 * padding + 1
-    offsets, then the crop. The view reads memory of [2, N, H + K - 1, W + K - 1, 3].
+    images: uint8 [N, 3, H, W]. Returns uint8 [2, N, K, K, H, W, 3]: flip, image, top and left, K = 2 * padding + 1
+    offsets each, then the crop. The underlying memory is [2, N, H + K - 1, W + K - 1, 3].
     """
     n, c, h, w = images.shape
     k, p = augmentation.num_offsets, augmentation.padding
@@ -36,7 +36,7 @@ def windows(images: Tensor, augmentation: Augmentation = CROP_FLIP) -> Tensor:
         part = part.permute(0, 2, 3, 1).contiguous()
         place[0], place[1] = part, part.flip(2)
     if augmentation.reflect:
-        for side, length in ((padded, h), (padded.transpose(2, 3), w)):  # rows, then whole columns with their corners
+        for side, length in ((padded, h), (padded.transpose(2, 3), w)):  # rows, then columns including the corners
             for i in range(1, p + 1):
                 side[:, :, p - i] = side[:, :, p + i]
                 side[:, :, p + length - 1 + i] = side[:, :, p + length - 1 - i]
@@ -51,7 +51,7 @@ def crop_flip(windows: Tensor, flips: Tensor, index: Tensor, tops: Tensor, lefts
     """
     if windows.device.type != "cpu":
         return windows[flips, index, tops, lefts]
-    # On a CPU that copies byte by byte. With every byte as the start of a crop along one axis, rows are copied whole.
+    # On a CPU that copies byte by byte. In a view with a crop starting at every byte, whole rows are copied at once.
     (*counts, h, w, c), strides = windows.shape, windows.stride()
     last = sum((n - 1) * stride for n, stride in zip(counts, strides, strict=False))
     crops = windows.as_strided((last + 1, h, w * c), (1, strides[4], 1))
@@ -60,6 +60,6 @@ def crop_flip(windows: Tensor, flips: Tensor, index: Tensor, tops: Tensor, lefts
 
 
 def unaugmented(windows: Tensor) -> Tensor:
-    """The images themselves, uint8 [N, H, W, 3], in what `windows` returned: not flipped, the crop in the middle."""
+    """The original images, uint8 [N, H, W, 3], from what `windows` returned: not flipped, the central crop."""
     padding = windows.shape[2] // 2
     return windows[0, :, padding, padding]

@@ -14,7 +14,7 @@ from ablation.data.params import NUM_CLASSES
 
 IMAGE_SHAPE = (3, 32, 32)
 RECORD_BYTES = 1 + 3 * 32 * 32
-TRAIN_FILES = tuple(f"data_batch_{i}.bin" for i in range(1, 6))  # of other data perhaps only the first
+TRAIN_FILES = tuple(f"data_batch_{i}.bin" for i in range(1, 6))  # other data may have only the first
 TEST_FILE = "test_batch.bin"
 CLASSES_FILE = "batches.meta.txt"
 
@@ -37,7 +37,7 @@ def parse_records(data: NDArray[np.uint8], name: str) -> tuple[NDArray[np.uint8]
 
 
 def parse_classes(data: bytes, name: str) -> list[str]:
-    """The class names in `data`, one a line. Raises InvalidInput, naming `name`, unless there are ten."""
+    """The class names in `data`, one per line. Raises InvalidInput, naming `name`, unless there are ten."""
     try:
         classes = [line.strip() for line in data.decode().splitlines() if line.strip()]
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""A picture of the data: a row per class, a few images as they are and as augmentation shows them to a network."""
+"""A picture of the data: one row per class, with a few images, raw and as a network sees them when augmented."""
 
 import numpy as np
 import torch

@@ -18,7 +18,7 @@ class Split(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """Of the training split's pixels, each divided by 255."""
+    """Per-channel statistics of the training split's pixels, each divided by 255."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -69,7 +69,7 @@ def read_split(path: Path) -> Split:
 
 
 def write_statistics(path: Path, statistics: Statistics, num_images: dict[str, int]) -> None:
-    """num_images: split -> images."""
+    """num_images: split -> number of images."""
     values = statistics._asdict()
     write_json(
         path, {"mean": values["mean"], "std": values["std"], "num_images": num_images, "classes": values["classes"]}
@@ -90,7 +90,7 @@ def read_statistics(path: Path) -> Statistics:
 
 
 def read_num_images(path: Path) -> dict[str, int]:
-    """Split -> images, from statistics that `read_statistics` accepts."""
+    """Split -> number of images, from statistics that `read_statistics` accepts."""
     return dict(read_json(path)["num_images"])
 
 

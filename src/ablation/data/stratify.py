@@ -1,4 +1,4 @@
-"""Which training images become train and which val, and what the train images' channels look like."""
+"""The stratified division of the training images into train and val, and the channel statistics of train."""
 
 import math
 from typing import Literal
@@ -13,9 +13,9 @@ from ablation.common.errors import InvalidInput
 def split_indices(
     labels: NDArray[np.uint8], train_size: int | Literal["all"], val_size: int, seed: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Increasing, disjoint indices of the train and val images, each split with the class shares of `labels`.
+    """Sorted, disjoint indices of the train and val images, each split with the class proportions of `labels`.
 
-    val is drawn first: it holds the same images whatever `train_size` is, so that accuracies on it compare.
+    val is drawn first: it holds the same images whatever `train_size` is, so that accuracies on it are comparable.
     Raises InvalidInput where there are too few images.
     """
     wanted = val_size + (1 if train_size == "all" else train_size)
@@ -32,7 +32,7 @@ def split_indices(
 
 
 def check_classes(labels: NDArray[np.uint8], split: str, classes: list[str]) -> None:
-    """Raises InvalidInput where a split has no image of some class: its accuracy would not be defined."""
+    """Raises InvalidInput where a split has no image of some class: the accuracy of that class would be undefined."""
     for name, count in zip(classes, np.bincount(labels, minlength=len(classes)), strict=True):
         if count == 0:
             raise InvalidInput(
@@ -46,16 +46,16 @@ def channel_statistics(
 ) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     """Mean and standard deviation (of the population) per channel of images uint8 [N, 3, H, W] / 255.
 
-    Exact up to the last rounding: the sums are those of integers. Raises InvalidInput on a channel of one value.
+    Exact up to the final rounding, as the sums are over integers. Raises InvalidInput on a constant channel.
     """
     values = np.arange(256)
     means, stds = [], []
     for channel, name in enumerate(("red", "green", "blue")):
         counts = np.zeros(256, np.int64)
-        for i in range(0, len(images), 1000):  # in blocks: bincount makes 8-byte integers of all that it is given
+        for i in range(0, len(images), 1000):  # in chunks: bincount converts all of its input to 8-byte integers
             counts += np.bincount(images[i : i + 1000, channel].ravel(), minlength=256)
         n, total, squares = int(counts.sum()), int((counts * values).sum()), int((counts * values**2).sum())
-        variance = n * squares - total**2  # times n squared
+        variance = n * squares - total**2  # scaled by n squared
         if variance == 0:
             raise InvalidInput(
                 f"data/raw: all {name} pixels of the training images are {total // n}; cannot be normalised"

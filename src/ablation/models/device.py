@@ -10,9 +10,9 @@ from ablation.common.errors import InvalidInput
 
 def choose_device(name: str) -> torch.device:
     """`auto` is CUDA, then MPS, then CPU; `cuda` is cuda:0. Raises InvalidInput where this machine lacks the device."""
-    if name == "cpu":  # without a look at the GPUs, which would start CUDA before seeds are forked
+    if name == "cpu":  # without querying the GPUs, which would initialise CUDA before seeds are forked
         return torch.device("cpu")
-    # A driver that is too old for this torch counts its GPUs all the same; torch warns of it.
+    # With a driver too old for this torch, device_count still counts the GPUs; torch warns about the driver.
     num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     available = [f"cuda:{i}" for i in range(num_gpus)]
     available += ["mps"] * torch.backends.mps.is_available() + ["cpu"]
@@ -25,8 +25,8 @@ def choose_device(name: str) -> torch.device:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether a device's memory is full, by what torch, CUDA, cuBLAS or cuDNN says."""
-    words = ("out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED", "can't allocate memory")  # the last of a CPU
+    """Whether `error` is torch, CUDA, cuBLAS or cuDNN running out of a device's memory."""
+    words = ("out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED", "can't allocate memory")  # the last is the CPU's
     return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 

@@ -1,6 +1,6 @@
-"""Layers for which the kernels of PyTorch's libraries are slow, convolutions of few channels and batch norm.
+"""Layers for which PyTorch's kernels are slow: convolutions with few channels, and batch norm.
 
-What trains chooses the kernels (`train_with`), for a GPU or a CPU. An evaluation has none, and computes with PyTorch's.
+Training selects this project's kernels for a GPU or a CPU with `train_with`; evaluation always uses PyTorch's.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,16 +16,16 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "leaky_relu": F.leaky_relu,
     "swish": F.silu,  # x * sigmoid(x)
 }
-SLOPES = {"relu": 0.0, "leaky_relu": 0.01}  # for negative values; Swish falls until -1.28 before it rises
+SLOPES = {"relu": 0.0, "leaky_relu": 0.01}  # for negative values; Swish is not monotonic, with its minimum at -1.28
 MAX_CHANNELS = 64  # of the input; more have not been measured
-MAX_ELEMENTS = 2**31  # of a map that a GPU's kernels count with 32 bits
+MAX_ELEMENTS = 2**31  # of a tensor; the GPU kernels use 32-bit indices
 CpuKernel = Callable[[Tensor, nn.Conv2d, nn.BatchNorm2d | None, float | None], Tensor]
 ConvKernel = Callable[[Tensor, Tensor, int, int], Tensor]  # of input, weight, stride and padding
 BatchNormKernel = Callable[[Tensor, nn.BatchNorm2d, float | None, Tensor | None], Tensor]
 
 
 class GpuKernels(NamedTuple):
-    """In float32, with factors that a convolution may cut to tf32, or bfloat16."""
+    """For bfloat16, and for float32, whose values a convolution may truncate to tf32."""
 
     conv2d: ConvKernel
     depthwise_conv2d: ConvKernel
@@ -37,9 +37,9 @@ _cpu_kernel: CpuKernel | None = None
 
 
 def train_with(*, gpu: GpuKernels | None = None, cpu: CpuKernel | None = None) -> None:
-    """From now on networks train with these kernels; None: with PyTorch's, as before.
+    """Make networks train with these kernels from now on; None, the default: with PyTorch's.
 
-    cpu: a `conv_pool` in float32, with an activation's slope for negative values, None for Swish.
+    cpu: a fused float32 `conv_pool`, given the activation's slope for negative values, None for Swish.
     """
     global _gpu_kernels, _cpu_kernel
     _gpu_kernels, _cpu_kernel = gpu, cpu
@@ -57,9 +57,9 @@ def without_kernels() -> Iterator[None]:
 
 
 class Conv2d(nn.Conv2d):
-    """nn.Conv2d for few channels, with square filters: in training on a GPU with a kernel for that (`train_with`).
+    """nn.Conv2d with square filters; trained on a GPU with few channels, it uses the kernel given to `train_with`.
 
-    Where factors must not be cut to tf32 it is cuDNN's; so it is without gradients, since an evaluation has no kernel.
+    cuDNN's is used where values must not be truncated to tf32, and where gradients are disabled, as in evaluation.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Conv2d(nn.Conv2d):
         return output if self.bias is None else output + self.bias.to(output.dtype)[:, None, None]
 
     def suits_kernel(self, input: Tensor) -> bool:
-        """Few channels, and no more elements than 32 bits can count."""
+        """Whether `input` has few channels, and no tensor too many elements for 32-bit indices."""
         n, channels, height, width = input.shape
         padding = 2 * self.settings[1]
         largest = n * (height + padding) * (width + padding) * max(channels, self.out_channels)
@@ -83,7 +83,7 @@ class Conv2d(nn.Conv2d):
 
 
 class DepthwiseConv2d(nn.Conv2d):
-    """3x3 with a filter for each channel and no bias; in training on a GPU with a kernel for that, uncompiled."""
+    """3x3 depthwise convolution without bias; trained on a GPU uncompiled, it uses the kernel given to `train_with`."""
 
     def __init__(self, channels: int, stride: int) -> None:
         super().__init__(channels, channels, 3, stride, padding=1, groups=channels, bias=False)
@@ -105,7 +105,7 @@ def _trains_on_gpu(input: Tensor) -> bool:
 
 
 def _exact() -> bool:
-    """Whether the factors of a product must stay what they are."""
+    """Whether a convolution must not truncate its float32 operands."""
     return not torch.is_autocast_enabled("cuda") and not torch.backends.cudnn.allow_tf32
 
 
@@ -116,9 +116,9 @@ def _autocast(tensor: Tensor) -> Tensor:
 def norm_activation(
     input: Tensor, bn: nn.BatchNorm2d, activation: str | None, shortcut: Tensor | None = None
 ) -> Tensor:
-    """The activation, if any, of batch norm plus `shortcut`, if any, [N, C, H, W] all.
+    """The activation, if any, of batch norm plus `shortcut`, if any; all tensors are [N, C, H, W].
 
-    Trained on a GPU with one kernel for all, uncompiled: torch's compiler makes one of its own.
+    Fused when trained on a GPU uncompiled; torch's compiler does its own fusion.
     """
     if _gpu_kernels is not None and _norms_on_gpu(input, bn):
         return _gpu_kernels.batch_norm(input, bn, 1.0 if activation is None else SLOPES.get(activation), shortcut)
@@ -134,15 +134,15 @@ def _norms_on_gpu(input: Tensor, bn: nn.BatchNorm2d) -> bool:
         and bn.training
         and _trains_on_gpu(input)
         and not torch.compiler.is_compiling()
-        and input.numel() > input.shape[1]  # of a single value PyTorch says that it has no variance
+        and input.numel() > input.shape[1]  # PyTorch refuses a single value per channel, which has no variance
     )
 
 
 def conv_pool(input: Tensor, conv: Conv2d, bn: nn.Module, activation: str) -> Tensor:
-    """Convolution, batch norm, activation and max-pooling of 2x2: [N, C, H, W] -> [N, K, H' // 2, W' // 2].
+    """Convolution, batch norm, activation and 2x2 max-pooling: [N, C, H, W] -> [N, K, H' // 2, W' // 2].
 
-    conv: without stride and padding, with a bias; bn: `nn.BatchNorm2d(K)` or `nn.Identity()`. Trained on a CPU with one
-    kernel for all, in float32 and uncompiled.
+    conv: with stride 1, no padding and a bias; bn: `nn.BatchNorm2d(K)` or `nn.Identity()`. Fused into one kernel when
+    trained on a CPU, in float32 and uncompiled.
     """
     slope = SLOPES.get(activation)
     if _cpu_kernel is not None and _suits_cpu_kernel(input, conv, bn):
@@ -153,12 +153,12 @@ def conv_pool(input: Tensor, conv: Conv2d, bn: nn.Module, activation: str) -> Te
     x = bn(x)
     if slope is None:
         return F.max_pool2d(ACTIVATIONS[activation](x), 2)
-    # Monotone, it commutes with the maximum, in value and gradient, and has a quarter of the elements to pass.
+    # A monotonic activation commutes with the maximum, in value and gradient; after it, a quarter of the work is left.
     return ACTIVATIONS[activation](F.max_pool2d(x, 2))
 
 
 def _suits_cpu_kernel(input: Tensor, conv: Conv2d, bn: nn.Module) -> bool:
-    """Whether training would take it; where `input` does not fit the layer, PyTorch says what is wrong."""
+    """Whether the CPU kernel can be used. An `input` that does not fit the layer is left for PyTorch to refuse."""
     return (
         torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")

@@ -75,14 +75,14 @@ def standard(in_channels: int, channels: int, stride: int) -> nn.Module:
 class DepthwiseSeparable(nn.Sequential):
     """Depthwise 3x3, batch norm, ReLU, pointwise 1x1 (MobileNet, arXiv 1704.04861, figure 3).
 
-    As there, batch norm and ReLU stand between the two; those after the pointwise convolution are the block's own.
+    Batch norm and ReLU after the pointwise convolution, also in that figure, are left to the surrounding block.
     """
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         super().__init__(
             DepthwiseConv2d(in_channels, stride),
             nn.BatchNorm2d(in_channels),
-            nn.ReLU(),  # as norm_activation has it; here for the names of the weights
+            nn.ReLU(),  # applied by norm_activation; listed only to keep the names of the weights
             Conv2d(in_channels, channels, 1, bias=False),
         )
 

@@ -13,20 +13,20 @@ from torch import Tensor, nn
 
 from ablation.models.params import SpeedrunParams
 
-WHITENING_EPS = 5e-4  # added to eigenvalues, of patches of normalised images
+WHITENING_EPS = 5e-4  # added to the eigenvalues of the covariance of patches of normalised images
 BIAS_SCALE = 8.0  # the square root of how much faster batch norm's biases learn
 LOGIT_SCALE = 1 / 9
-MOMENTUM = 0.4  # of batch norm: the share of a batch in the running statistics
+MOMENTUM = 0.4  # of batch norm: the weight of the current batch in the running statistics
 CHUNK_SIZE = 500  # images whose patches are held at a time
 
 
 class SpeedrunNet(nn.Module):
-    """Images float [N, 3, 32, 32] -> logits [N, 10], from PyTorch's initialisation but for the identities.
+    """Images float [N, 3, 32, 32] -> logits [N, 10], with PyTorch's initialisation except for the identities.
 
     The first layer's weights are a buffer: saved with the weights, unknown to the optimizer. Until `fit_whitening` has
-    seen images they suit patches that are white already. Made for images of many colours: of gray ones (the digits)
-    eight whitened channels have no variance, batch norm after batch norm scales their gradients up, and bf16 does not
-    learn.
+    seen images they suit patches that are already white. Meant for colour images: with grey ones (the digits) eight
+    whitened channels have no variance, one batch norm after another scales their gradients up, and a bf16 network does
+    not learn.
     """
 
     whitening: Tensor
@@ -35,7 +35,7 @@ class SpeedrunNet(nn.Module):
         super().__init__()
         self.multi_crop = params.test_time_augmentation == "multi_crop"
         self.register_buffer("whitening", whitening_filters(torch.eye(12, dtype=torch.float64)))
-        self.bias = nn.Parameter(torch.empty(24).uniform_(-(12**-0.5), 12**-0.5))  # as nn.Conv2d has it
+        self.bias = nn.Parameter(torch.empty(24).uniform_(-(12**-0.5), 12**-0.5))  # as nn.Conv2d initialises it
         self.block1 = Block(24, 64)
         self.block2 = Block(64, 256)
         self.block3 = Block(256, 256)
@@ -46,7 +46,7 @@ class SpeedrunNet(nn.Module):
         self.whitening.copy_(whitening_filters(patch_covariance(images)))
 
     def forward(self, images: Tensor) -> Tensor:
-        """In eval mode with multi_crop a mean over views: half of it is the image, the other half two shifts of it."""
+        """With multi_crop, in eval mode: a mean of the image (1/2) and two shifts (1/4 each), each with its mirror."""
         if self.training or not self.multi_crop:
             return self._logits(images)
         padded = F.pad(images, (1, 1, 1, 1), mode="reflect")
@@ -57,7 +57,7 @@ class SpeedrunNet(nn.Module):
         return (self._logits(images) + self._logits(images.flip(3))) / 2
 
     def _logits(self, images: Tensor) -> Tensor:
-        with no_autocast(images.device.type):  # bfloat16 loses small differences, times large weights
+        with no_autocast(images.device.type):  # large weights amplify small differences, which bfloat16 loses
             x = F.gelu(F.conv2d(images, self.whitening, self.bias))  # [N, 24, 31, 31]
         x = self.block1(x)  # [N, 64, 15, 15]
         x = self.block2(x)  # [N, 256, 7, 7]
@@ -68,13 +68,13 @@ class SpeedrunNet(nn.Module):
 
 
 def no_autocast(device_type: str) -> contextlib.AbstractContextManager[None]:
-    """Autocast off, where a device has it: `meta` has none."""
+    """Disables autocast on devices that have it; `meta` has none."""
     available = torch.amp.is_autocast_available(device_type)
     return torch.autocast(device_type, enabled=False) if available else contextlib.nullcontext()
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions, each with batch norm and GELU; the first one's map is halved by max-pooling."""
+    """Two 3x3 convolutions, each with batch norm and GELU; the output of the first is halved by max-pooling."""
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class Block(nn.Module):
 
 
 def identity_convolution(in_channels: int, channels: int) -> nn.Conv2d:
-    """3x3; the first outputs start as copies of the inputs, the others as PyTorch has them."""
+    """3x3; the first outputs start as copies of the inputs, the others with PyTorch's initialisation."""
     convolution = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
     nn.init.dirac_(convolution.weight[:in_channels])
     return convolution
@@ -98,9 +98,9 @@ def identity_convolution(in_channels: int, channels: int) -> nn.Conv2d:
 class BatchNorm(nn.BatchNorm2d):
     """Batch norm without a scale, whose bias learns at 64 times the learning rate.
 
-    It holds b and applies 8 b: the gradient in b is 8 times that in the bias, and a step of b moves the bias by 8 times
-    as much. With SGD, momentum and weight decay included, that is the bias itself as a parameter with 64 times the
-    learning rate and 1/64 of the weight decay, the paper's setting: it decays as fast as all others.
+    It stores b and applies 8 b: the gradient with respect to b is 8 times that of the bias, and a step of b moves the
+    bias 8 times as far. With SGD, including momentum and weight decay, this is equivalent to training the bias itself
+    with 64 times the learning rate and 1/64 of the weight decay, the paper's setting: it decays as fast as all others.
     """
 
     ones: Tensor
@@ -108,7 +108,7 @@ class BatchNorm(nn.BatchNorm2d):
     def __init__(self, channels: int) -> None:
         super().__init__(channels, momentum=MOMENTUM, affine=False)
         self.bias = nn.Parameter(torch.zeros(channels))
-        self.register_buffer("ones", torch.ones(channels), persistent=False)  # cuDNN asks for a scale
+        self.register_buffer("ones", torch.ones(channels), persistent=False)  # cuDNN requires a scale
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training and self.num_batches_tracked is not None:
@@ -130,7 +130,7 @@ def patch_covariance(images: Tensor) -> Tensor:
 
 
 def whitening_filters(covariance: Tensor) -> Tensor:
-    """The eigenvectors of a covariance [12, 12] over the square roots of their eigenvalues, and their negatives.
+    """The eigenvectors of a covariance [12, 12] divided by the square roots of their eigenvalues, and their negatives.
 
     Float [24, 3, 2, 2], largest eigenvalue first. An eigenvector's sign is arbitrary: the largest entry is positive.
     """

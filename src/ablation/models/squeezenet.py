@@ -1,10 +1,10 @@
-"""SqueezeNet (Iandola et al. 2016, arXiv 1602.07360) brought to 32x32 images.
+"""SqueezeNet (Iandola et al. 2016, arXiv 1602.07360) adapted to 32x32 images.
 
-Kept: the order of layers, eight fire modules, a last 1x1 convolution averaged over the map. Changed for small images:
-conv1 is 3x3 with stride 1; two poolings, 32x32 to 8x8, stand for the stride and the three poolings from 224x224 to
-13x13, and are 2x2, since overlapping windows make the backward pass nondeterministic on CUDA; half the filters bring
-the cost near that of ResNet-20; no dropout and no ReLU on the logits. Batch norm is added: without it four epochs on
-5,000 images ended near chance at learning rates 0.01 to 0.1.
+Kept: the order of layers, eight fire modules, a final 1x1 convolution with global average pooling. Changed for small
+images: conv1 is 3x3 with stride 1; two poolings, from 32x32 to 8x8, replace the stride and the three poolings from
+224x224 to 13x13, and are 2x2, since overlapping windows make the backward pass nondeterministic on CUDA; halving the
+filters brings the cost close to that of ResNet-20; no dropout and no ReLU on the logits. Batch norm is added: without
+it four epochs on 5,000 images ended near chance at learning rates 0.01 to 0.1.
 """
 
 import torch

@@ -27,7 +27,7 @@ def save_weights(path: Path, model: nn.Module, params: ModelParams) -> None:
 
 
 def find_weights(folder: Path) -> dict[int, Path]:
-    """The files seed-<seed>.safetensors in `folder`, in the order of their seeds. Raises InvalidInput where none is."""
+    """The files seed-<seed>.safetensors in `folder`, ordered by seed. Raises InvalidInput if there is none."""
     seeds = {path: re.fullmatch(r"seed-(\d+)\.safetensors", path.name) for path in folder.glob("*")}
     weights = sorted((int(match[1]), path) for path, match in seeds.items() if match)
     if not weights:

@@ -1,4 +1,4 @@
-"""The device of a run and how it computes."""
+"""The device of a run, and its kernels, precision and determinism."""
 
 import os
 import platform
@@ -19,7 +19,7 @@ from ablation.training import checkpoint
 from ablation.training.params import TrainParams
 from ablation.training.step import autocast, no_room
 
-_compilers: dict[str, str] = {}  # of what networks train with -> their versions
+_compilers: dict[str, str] = {}  # compilers of the code that networks train with -> versions
 
 
 def prepare(params: TrainParams, num_images: int) -> torch.device:
@@ -27,17 +27,18 @@ def prepare(params: TrainParams, num_images: int) -> torch.device:
 
     num_images: of the training split.
     One thread until a seed sets `num_threads`: a thread pool would not survive the fork into one process per seed.
-    Deterministic: every operation has one result, bit for bit, on the same device. cuDNN then picks among deterministic
-    algorithms without timing them. Max-pooling is deterministic as its windows do not overlap in any network here.
+    With `deterministic` every operation repeats its result bit for bit on the same device: cuDNN picks among its
+    deterministic algorithms without timing them. Max-pooling is deterministic, as no network here has overlapping
+    windows.
     """
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA initialises
     device = choose_device(params.device)
     if device.type == "cuda":
-        torch.cuda.set_device(device)  # on which graphs are captured
+        torch.cuda.set_device(device)  # graphs are captured on the current device
     torch.set_num_threads(1)
-    # As use_deterministic_algorithms(..., warn_only=True), which would import the compiler for a second.
+    # Like use_deterministic_algorithms(..., warn_only=True), which would spend a second importing the compiler.
     torch.set_deterministic_debug_mode("warn" if params.deterministic else "default")
-    # Else every new tensor is filled before it is written.
+    # Else deterministic mode fills every uninitialised tensor.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not params.deterministic
     tf32 = precision(params, device) == "tf32"
@@ -50,7 +51,7 @@ def prepare(params: TrainParams, num_images: int) -> torch.device:
 
 
 def cxx_version() -> str:
-    """Of the compiler that torch.compile calls on a CPU; "none" where there is none, and networks stay uncompiled."""
+    """The C++ compiler that torch.compile calls on a CPU; "none" where there is none, and networks stay uncompiled."""
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler
 
@@ -62,11 +63,12 @@ def cxx_version() -> str:
 
 
 def use_kernels(params: TrainParams, device: torch.device, num_images: int) -> None:
-    """Let the network of `params` train with this project's kernels: SimpleNN on a CPU, all that has any on a GPU.
+    """Let the network of `params` train with this project's kernels: SimpleNN on a CPU, any with such layers on a GPU.
 
-    With PyTorch's on a GPU without tf32 and, with a note, where they fail: without GCC on a CPU; without Triton, the C
-    compiler that it asks for or support of this GPU. Raises what may be gone at the next try, no room for a compiler
-    (InvalidInput) or on the GPU: other kernels would train anew what was trained so far, to other bits.
+    Falls back to PyTorch's on a GPU without tf32 and, with a note, where ours fail: without GCC on a CPU; without
+    Triton, the C compiler that it needs, or support for this GPU. Raises on errors that may be gone on the next try,
+    lack of room for a compiler (InvalidInput) or on the GPU: with other kernels, what was trained so far would be
+    trained again, to different bits.
     """
     global _compilers
     _compilers = {}
@@ -98,9 +100,9 @@ def use_kernels(params: TrainParams, device: torch.device, num_images: int) -> N
 
 
 def try_out(params: TrainParams, device: torch.device, num_images: int) -> None:
-    """Take a batch through the network, forward and backward: whatever kernels it has for that are compiled and run.
+    """Run a batch through the network, forward and backward, so that all its kernels are compiled and run once.
 
-    Then one of as many as the last of an epoch of `num_images`, which may take others.
+    Likewise a batch of the size of the last one in an epoch of `num_images`, which may use other kernels.
     """
     model = build_model(params.model).train().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     for size in {min(params.batch_size, num_images), num_images % params.batch_size} - {0}:
@@ -112,38 +114,38 @@ def try_out(params: TrainParams, device: torch.device, num_images: int) -> None:
 
 
 def has_tf32(device: torch.device) -> bool:
-    """NVIDIA's GPUs since compute capability 8.0."""
+    """Whether `device` computes in tf32: NVIDIA GPUs since compute capability 8.0."""
     return device.type == "cuda" and not torch.version.hip and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def precision(params: TrainParams, device: torch.device) -> str:
-    """In which `device` computes: where it has no tf32, that is fp32."""
+    """The precision in which `device` computes: fp32 where it has no tf32."""
     return "fp32" if params.precision == "tf32" and not has_tf32(device) else params.precision
 
 
 def versions() -> dict[str, str]:
-    """Of what has computed, as far as bits may depend on it."""
+    """Versions of the software, and the CPU capability, that the bits of a result may depend on."""
     cpu = {"cpu_capability": torch.backends.cpu.get_cpu_capability()}  # by which PyTorch chooses its kernels
     return {"python": platform.python_version(), "torch": torch.__version__, **cpu, **_compilers}
 
 
 def epoch_clock(device: torch.device, num_threads: int) -> Callable[[], float]:
-    """What the seconds of a seed's epochs are read from: the wall clock or, on one CPU thread, its processor time.
+    """The clock that times a seed's epochs: wall-clock time or, on a single CPU thread, the CPU time of the process.
 
-    The latter does not depend on how many seeds share the cores, nor on what else the machine does.
+    The latter does not depend on how many seeds share the cores, nor on what else the machine is doing.
     """
     return time.process_time if device.type == "cpu" and num_threads == 1 else time.perf_counter
 
 
 def describe(device: torch.device) -> str:
-    """The device in words, for records and the key of checkpoints: libraries choose their kernels by its model."""
+    """The name of the device, for records and checkpoint keys: libraries choose their kernels by the device model."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"cpu ({cpu_model()})" if device.type == "cpu" else device.type
 
 
 def cpu_model() -> str:
-    """As its maker calls it, where the system tells."""
+    """The manufacturer's name for the CPU, where the system reports it."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

@@ -1,4 +1,4 @@
-"""The training step captured as a CUDA graph, so that a small network waits for arithmetic and not for launches."""
+"""The training step captured as a CUDA graph, so that kernel launches do not limit a small network."""
 
 import sys
 
@@ -13,10 +13,10 @@ WARMUP_STEPS = 3  # before a capture, as torch.cuda.graph asks for
 
 
 def captured_step(step: Step, model: nn.Module, optimizer: Optimizer, sums: Tensor) -> Step:
-    """`step`, built by `eager_step` from the rest, captured once per batch size as a CUDA graph and replayed.
+    """`step`, built by `eager_step` from the other arguments, captured as a CUDA graph per batch size and replayed.
 
-    Its results are the eager ones. Stays eager, with a note, where an operation cannot be captured; raises where the
-    device's memory is full.
+    Its results equal the eager ones. Stays eager, with a note, if an operation cannot be captured; raises if the device
+    is out of memory.
     """
     device = sums.device
     state = [*model.state_dict(keep_vars=True).values(), *optimizer.tensors(), sums]
@@ -32,7 +32,7 @@ def captured_step(step: Step, model: nn.Module, optimizer: Optimizer, sums: Tens
             with torch.cuda.graph(graph, stream=stream):
                 step(static_plan)
         finally:
-            torch.cuda.set_stream(current)  # a capture that fails leaves its own
+            torch.cuda.set_stream(current)  # a failed capture leaves its own stream current
             current.wait_stream(stream)
         return graph, static_plan
 
@@ -46,17 +46,17 @@ def captured_step(step: Step, model: nn.Module, optimizer: Optimizer, sums: Tens
                 graphs[num_images] = capture(plan)
             except RuntimeError as error:
                 capturable = False
-                # The old state may wait for the capture's end, and a graph captured before would go on drawing from it.
+                # The old state may still expect the capture to end, and earlier graphs would keep drawing from it.
                 torch.cuda.synchronize(device)
                 graphs.clear()
                 generator = torch.cuda.default_generators[device.index]
                 generator.graphsafe_set_state(generator.clone_state())
-                cause = error.__context__ or error  # torch ends the capture on it, which fails in turn
+                cause = error.__context__ or error  # torch ends the capture on this error, which fails in turn
                 if out_of_memory(cause):
                     raise cause from None
                 reason = (str(cause) or repr(cause)).splitlines()[0]
                 print(f"note: no CUDA graph, continuing without ({reason})", file=sys.stderr)
-                del cause  # whose frames hold what the failed step computed
+                del cause  # its frames keep the failed step's tensors alive
         if num_images not in graphs:
             return step(plan)
         graph, static_plan = graphs[num_images]
@@ -67,16 +67,16 @@ def captured_step(step: Step, model: nn.Module, optimizer: Optimizer, sums: Tens
 
 
 def warm_up(step: Step, plan: Tensor, state: list[Tensor]) -> None:
-    """Take a few steps and put back in place what they changed.
+    """Take a few steps, then restore in place what they changed.
 
     state: the tensors that a step changes: weights, buffers, optimizer state, sums.
     """
     before = [t.detach().clone() for t in state]
     try:
-        with torch.random.fork_rng([plan.device] if plan.is_cuda else []):  # dropout draws from it
+        with torch.random.fork_rng([plan.device] if plan.is_cuda else []):  # dropout draws from the generator
             for _ in range(WARMUP_STEPS):
                 step(plan)
-    finally:  # also where a step fails and the training goes on without a graph
+    finally:  # also if a step fails, since training then continues without a graph
         with torch.no_grad():
             for t, value in zip(state, before, strict=True):
                 t.copy_(value)

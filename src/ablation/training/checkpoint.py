@@ -17,9 +17,9 @@ import torch
 from ablation.common.files import write_bytes
 
 KEPT = 2  # newest checkpoints of a seed; the older one serves where the newer is damaged
-FINISHED = "finished"  # this file marks a run of which every seed came to its end; DVC may not have recorded it
+FINISHED = "finished"  # this file marks a run whose seeds have all finished; DVC may not have recorded it
 DAY_SECONDS = 24 * 3600
-MAX_DAYS, MAX_DAYS_FINISHED = 30, 7  # without a touch; then a run is pruned
+MAX_DAYS, MAX_DAYS_FINISHED = 30, 7  # since the last modification, until a run is pruned
 DIGEST_BYTES = 32
 
 
@@ -31,7 +31,7 @@ def root() -> Path:
 
 
 def key(settings: dict[str, Any], files: list[Path]) -> str:
-    """A run's identity: its settings, with the versions of what computes, and the bytes of `files` (code and data)."""
+    """A run's identity: its settings, with device and software versions, and the bytes of `files` (code and data)."""
     digest = hashlib.sha256(repr(sorted(settings.items())).encode())
     for path in files:
         with path.open("rb") as file:
@@ -41,16 +41,16 @@ def key(settings: dict[str, Any], files: list[Path]) -> str:
 
 @contextmanager
 def claimed(folder: Path, seeds: Sequence[int]) -> Iterator[Path]:
-    """Hold `folder`, that of a run, as `locked` does.
+    """Lock `folder`, that of a run, as `locked` does.
 
-    When the block ends well, `seeds` have come to their end. Their last checkpoints stay, so that nothing is trained
-    again where DVC was killed before it had recorded the run, where another experiment has the same run, and where
-    seeds are added. Those of other seeds, which may have been interrupted, stay as they are.
+    When the block succeeds, `seeds` have finished. Their last checkpoints are kept, so that nothing is trained again
+    where DVC was killed before it had recorded the run, where another experiment has the same run, and where seeds are
+    added. Checkpoints of other seeds, which may have been interrupted, are left as they are.
     """
     prune(folder.parent)
     with locked(folder):
         (folder / FINISHED).unlink(missing_ok=True)
-        for left in folder.glob("seed-*/.epoch-*"):  # by a kill in the middle of a write
+        for left in folder.glob("seed-*/.epoch-*"):  # left by a kill during a write
             left.unlink()
         yield folder
         finished = {folder / f"seed-{seed}" for seed in seeds}
@@ -62,7 +62,7 @@ def claimed(folder: Path, seeds: Sequence[int]) -> Iterator[Path]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold `folder`, by the file `lock` in it, for this process and those it forks; waits, with a note, for another."""
+    """Lock `folder`, by its file `lock`, for this process and its forks; waits, with a note, while another holds it."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a+") as lock:
         try:
@@ -79,10 +79,10 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def prune(folder: Path) -> None:
-    """Remove the runs in `folder` that nobody has touched for a month; those that came to their end, for a week."""
+    """Remove the runs in `folder` that have not been modified for a month or, once finished, for a week."""
     for lock in folder.glob("*/lock"):
         days = MAX_DAYS_FINISHED if (lock.parent / FINISHED).exists() else MAX_DAYS
-        with suppress(FileNotFoundError):  # of a run that writes just now
+        with suppress(FileNotFoundError):  # of a run that is writing at this moment
             newest = max(path.stat().st_mtime for path in [lock, *lock.parent.rglob("*")])
             if time.time() - newest > days * DAY_SECONDS:
                 shutil.rmtree(lock.parent, ignore_errors=True)
@@ -103,7 +103,7 @@ def _keep(folder: Path, num_newest: int) -> None:
 
 
 def load(folder: Path) -> dict[str, Any] | None:
-    """The newest state in `folder`, on the CPU, or None. A damaged or foreign file is set aside with one line."""
+    """The newest state in `folder`, on the CPU, or None. A damaged or foreign file is set aside with a message."""
     for path in sorted(folder.glob("epoch-*.pt"), reverse=True):
         data = path.read_bytes()
         if hashlib.sha256(data[DIGEST_BYTES:]).digest() == data[:DIGEST_BYTES]:

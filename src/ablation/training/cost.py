@@ -14,7 +14,7 @@ from ablation.models.params import ModelParams
 
 
 class _MultiplyAdds(TorchFunctionMode):
-    """Of convolutions and fully connected layers, as torch's FlopCounterMode counts, which takes a second to import."""
+    """Counts those of convolutions and fully connected layers, as torch's FlopCounterMode, a slow import, would."""
 
     total: int = 0
 
@@ -29,7 +29,7 @@ class _MultiplyAdds(TorchFunctionMode):
 
 
 def multiply_adds(model: ModelParams) -> int:
-    """Multiply-adds of one 3x32x32 image's evaluation, with all the views that the network takes."""
+    """Multiply-adds to evaluate one 3x32x32 image, including all test-time views of the network."""
     network, counter = build_model(model).eval(), _MultiplyAdds()
     with counter, torch.no_grad():
         network(torch.zeros(1, 3, 32, 32))
@@ -37,10 +37,10 @@ def multiply_adds(model: ModelParams) -> int:
 
 
 def activation_bytes(model: ModelParams) -> int:
-    """Bytes that the forward pass of one 3x32x32 image keeps for the backward pass, in float32, by PyTorch's kernels.
+    """Bytes that the forward pass of one 3x32x32 image saves for the backward pass, in float32, by PyTorch's kernels.
 
-    They are the peak memory of training but for what does not grow with the batch: weights, their gradients and the
-    optimizer's state.
+    They are the peak memory of training except for what does not grow with the batch: weights, their gradients and the
+    optimizer state.
     """
     return (_kept_bytes(model, num_images=4) - _kept_bytes(model, num_images=2)) // 2
 
@@ -48,7 +48,7 @@ def activation_bytes(model: ModelParams) -> int:
 def _kept_bytes(model: ModelParams, num_images: int) -> int:
     network = build_model(model).train().to(memory_format=torch.channels_last)
     images = torch.zeros(num_images, 3, 32, 32).to(memory_format=torch.channels_last)  # as training has both
-    kept: dict[int, Tensor] = {}  # by storage: several views of one are one
+    kept: dict[int, Tensor] = {}  # by storage: views of the same one count once
 
     def pack(saved: Tensor) -> Tensor:
         kept[saved.untyped_storage().data_ptr()] = saved
@@ -56,5 +56,5 @@ def _kept_bytes(model: ModelParams, num_images: int) -> int:
 
     with without_kernels(), saved_tensors_hooks(pack, lambda saved: saved):
         logits = network(images)
-    del logits  # not earlier: with the graph the tensors would go, and their addresses to others
+    del logits  # not earlier: freeing the graph would free tensors, whose addresses could be reused
     return sum(saved.untyped_storage().nbytes() for saved in kept.values())

@@ -1,9 +1,9 @@
-/* Convolutions of few channels on a CPU, with what follows them: batch norm, activation, max-pooling.
+/* Convolutions with few channels on a CPU, fused with what follows them: batch norm, activation, max-pooling.
 
-   The images of a block stand side by side, one in each lane of a vector, so that however few the channels are, every
-   lane works (cpu_maps.h); but where a gradient is in one value of four, image by image through these (cpu_places.h).
-   Every sum has a fixed order, whatever the number of threads: within a block, then over the blocks. Outside all maps
-   are channels-last, [num_images][height][width][channels]. */
+   The images of a block are interleaved, one per SIMD lane, so that every lane is used however few the channels are
+   (cpu_maps.h). Where only one value in four has a gradient, the backward pass instead follows the max-pooling indices,
+   image by image (cpu_places.h). Every sum has a fixed order, whatever the number of threads: within a block, then over
+   the blocks. Inputs, outputs and their gradients are channels-last, [num_images][height][width][channels]. */
 
 #if !defined(__GNUC__) || defined(__clang__)
 #error "GCC is needed" /* clang's code takes three times as long */
@@ -17,9 +17,9 @@ int num_lanes(void) { return LANES; }
 
 static int images_in(int block, int num_images) { return at_most(LANES, num_images - block * LANES); }
 
-/* statistics: [4][filters], mean and variance of the map over images and places, then the scale and shift by which
-   batch norm maps it (Ioffe & Szegedy 2015, arXiv 1502.03167). parts: [blocks][2][filters] of `moments_block`, joined
-   as by Chan, Golub & LeVeque 1979. */
+/* statistics: [4][filters], mean and variance of the feature map over images and pixels, then the scale and shift that
+   batch norm applies (Ioffe & Szegedy 2015, arXiv 1502.03167). parts: [blocks][2][filters] of `moments_block`, combined
+   as in Chan, Golub & LeVeque 1979. */
 static void normalise(const float *parts, int blocks, int num_images, int places, int filters, const float *gamma,
                       const float *beta, float eps, float *statistics) {
     for (int k = 0; k < filters; k++) {
@@ -40,11 +40,12 @@ static void normalise(const float *parts, int blocks, int num_images, int places
     }
 }
 
-/* Its gradients. parts: [blocks][2][filters] of `activation_gradient`; factors: [3][filters] for `unpool_block`. */
+/* The gradients of batch norm. parts: [blocks][2][filters] of `activation_gradient`; factors: [3][filters] for
+   `unpool_block`. */
 static void normalise_gradients(const float *parts, int blocks, double count, int filters, const float *statistics,
                                 float eps, float *grad_gamma, float *grad_beta, float *factors) {
     for (int k = 0; k < filters; k++) {
-        double sum = 0, products = 0; /* with the deviation from the mean */
+        double sum = 0, products = 0; /* of the gradient and the deviation from the mean */
         for (int block = 0; block < blocks; block++) {
             sum += parts[(ptrdiff_t)block * 2 * filters + k];
             products += parts[((ptrdiff_t)block * 2 + 1) * filters + k];
@@ -59,11 +60,12 @@ static void normalise_gradients(const float *parts, int blocks, double count, in
     }
 }
 
-/* The largest activations in the 2x2 windows of a convolution: Swish or a leaky ReLU of this slope, of what batch norm
-   makes of it where gamma and beta, [filters], are not null.
+/* Convolution, batch norm (where gamma and beta, [filters], are not null), activation (Swish, or a leaky ReLU of this
+   slope) and 2x2 max-pooling.
    weight: [filters][size][size][channels]; output: [num_images][(height - size + 1) / 2][(width - size + 1) / 2]
-   [filters], not empty. For the gradients: slopes and codes of `pool_block`, as many vectors for each block as the
-   output has; with batch norm (else null) maps, those of the convolution, and statistics, [4][filters]. */
+   [filters], not empty. Saved for the backward pass: slopes and codes of `pool_block`, for each block as many vectors
+   as an image of the output has values; statistics, [4][filters]; with batch norm (else null) maps, the outputs of the
+   convolution. */
 void convolve(const float *input, const float *weight, const float *bias, const float *gamma, const float *beta,
               float *output, lanes *slopes, flags *codes, lanes *maps, float *statistics, int num_images, int height,
               int width, int channels, int filters, int size, int swish, float slope, float eps, int num_threads) {
@@ -75,7 +77,7 @@ void convolve(const float *input, const float *weight, const float *bias, const 
     float *factors = allocate((size_t)taps * filters * sizeof(float));
     for (int k = 0; k < filters; k++) {
         for (int i = 0; i < taps; i++) factors[i * filters + k] = weight[k * taps + i];
-        statistics[k] = statistics[filters + k] = 0; /* not used without batch norm */
+        statistics[k] = statistics[filters + k] = 0; /* unused without batch norm */
         statistics[2 * filters + k] = 1;
         statistics[3 * filters + k] = 0;
     }
@@ -116,8 +118,8 @@ void convolve(const float *input, const float *weight, const float *bias, const 
     free(parts);
 }
 
-/* Without batch norm, the gradients in input (where it is not null), weight and bias, from the one in the output of
-   `convolve`. */
+/* Backward pass of `convolve` without batch norm: the gradients with respect to input (where grad_input is not null),
+   weight and bias. */
 void gradients(const float *input, const float *weight, const float *grad_output, const lanes *slopes,
                const flags *codes, float *grad_input, float *grad_weight, float *grad_bias, int num_images, int height,
                int width, int channels, int filters, int size, int num_threads) {
@@ -137,7 +139,7 @@ void gradients(const float *input, const float *weight, const float *grad_output
     {
         lanes *grad = allocate(out_length * sizeof(lanes));
         flags *begin = allocate(out_length * sizeof(flags)), *shift = allocate(out_length * sizeof(flags));
-        float *grads = allocate(out_length * sizeof(lanes)); /* the same three by images */
+        float *grads = allocate(out_length * sizeof(lanes)); /* the same three, image by image */
         int32_t *begins = allocate(out_length * sizeof(flags)), *shifts = allocate(out_length * sizeof(flags));
         float *image = allocate((in_length + LANES) * sizeof(float));
         memset(image + in_length, 0, LANES * sizeof(float));
@@ -180,8 +182,8 @@ void gradients(const float *input, const float *weight, const float *grad_output
     free(bordered);
 }
 
-/* With batch norm, which takes the bias off again, the gradients in input (where it is not null), weight, gamma and
-   beta. There every value of the map has one. */
+/* Backward pass of `convolve` with batch norm, which cancels the bias: the gradients with respect to input (where
+   grad_input is not null), weight, gamma and beta. Here every value of the feature map has a gradient. */
 void batch_norm_gradients(const float *input, const float *weight, const float *grad_output, const lanes *slopes,
                           const flags *codes, const lanes *maps, const float *statistics, float *grad_input,
                           float *grad_weight, float *grad_gamma, float *grad_beta, int num_images, int height,
@@ -192,7 +194,7 @@ void batch_norm_gradients(const float *input, const float *weight, const float *
     ptrdiff_t map_length = (ptrdiff_t)out_height * out_width * filters;
     ptrdiff_t row = (ptrdiff_t)(out_width + 2 * border) * filters, grad_length = (out_height + 2 * border) * row;
     ptrdiff_t out_length = (ptrdiff_t)(out_height / 2) * (out_width / 2) * filters;
-    float *factors = allocate(num_sums * sizeof(float)); /* of the transposed convolution, [taps][filters][channels] */
+    float *factors = allocate(num_sums * sizeof(float)); /* for the transposed convolution, [taps][filters][channels] */
     for (int tap = 0; tap < taps; tap++)
         for (int k = 0; k < filters; k++)
             for (int c = 0; c < channels; c++)

@@ -1,8 +1,8 @@
-"""SimpleNN's convolutions and what follows each on a CPU, forward and backward: `cpu_kernels.c`.
+"""SimpleNN's convolutions, each fused with what follows it, on a CPU, forward and backward: `cpu_kernels.c`.
 
-It is compiled at its first use. PyTorch's kernels have channels in a register's lanes, of which the 3 to 16 of these
-layers leave many empty, and write whole maps for batch norm, activation and max-pooling to read. Ours take half of the
-time or less (docs/performance.md).
+It is compiled on first use. PyTorch's kernels put channels into SIMD lanes, many of which stay empty with the 3 to 16
+channels of these layers, and write whole feature maps for batch norm, activation and max-pooling to read. Ours take
+half the time or less (docs/performance.md).
 """
 
 import ctypes
@@ -26,10 +26,10 @@ _library: Any = None  # ctypes.CDLL, once `load` has been called
 
 
 def load(folder: Path) -> str:
-    """Make `conv_pool` ready; what is compiled is kept in `folder` for other processes.
+    """Compile and load what `conv_pool` calls; the library is cached in `folder` for other processes.
 
-    Returns GCC's version and the number of lanes, on which bits depend. Raises OSError where there is no GCC (`gcc`, or
-    what the environment variable CC names) or it fails.
+    Returns GCC's version and the number of SIMD lanes, on which the bits of results depend. Raises OSError if there is
+    no GCC (`gcc`, or what the environment variable CC names) or it fails.
     """
     global _library
     if _library is None:
@@ -41,14 +41,14 @@ def load(folder: Path) -> str:
 def _compiled(folder: Path) -> Path:
     compiler = [*shlex.split(os.environ.get("CC") or "gcc"), *FLAGS]
     source = b"".join(path.read_bytes() for path in sorted(SOURCE.parent.glob("cpu_*.[ch]")))
-    macros = _run([*compiler, "-dM", "-E", str(SOURCE)])  # among them GCC's version and the processor's instructions
+    macros = _run([*compiler, "-dM", "-E", str(SOURCE)])  # among them GCC's version and the CPU's instruction sets
     digest = hashlib.blake2b(repr(compiler).encode() + macros + source, digest_size=16)
     path = folder / f"{digest.hexdigest()}.so"
     if not path.exists():
         with tempfile.TemporaryDirectory() as work:
             compiled, linked = Path(work, "kernels.o"), Path(work, "kernels.so")
             _run([*compiler, "-c", str(SOURCE), "-o", str(compiled)])
-            # Without OpenMP's library: torch has loaded one, and the threads are to be the same.
+            # Not linked against an OpenMP runtime: torch has loaded one, and its threads are to be shared.
             _run([*compiler[: -len(FLAGS)], "-shared", "-nostdlib", str(compiled), "-o", str(linked)])
             write_bytes(path, linked.read_bytes())
     return path
@@ -65,7 +65,7 @@ def _loaded(path: Path) -> Any:
 
 
 def _run(command: list[str]) -> bytes:
-    """What `command` prints. Raises OSError with what it reports where it fails."""
+    """The standard output of `command`. Raises OSError with its error output if it fails."""
     done = subprocess.run(command, capture_output=True)
     if done.returncode:
         raise OSError(done.stderr.decode(errors="replace").strip() or f"{command[0]} failed")
@@ -73,12 +73,12 @@ def _run(command: list[str]) -> bytes:
 
 
 def conv_pool(input: Tensor, conv: nn.Conv2d, bn: nn.BatchNorm2d | None, slope: float | None) -> Tensor:
-    """The largest activations in the 2x2 windows of `bn(conv(input))` or, without batch norm, of `conv(input)`.
+    """2x2 max-pooling of the activations of `bn(conv(input))` or, without batch norm, of `conv(input)`.
 
     slope: of a leaky ReLU, 0 for a ReLU; None: Swish. input: [N, C, H, W], N not 0; conv: square filters, with a bias,
-    without stride and padding; bn: in training, made with PyTorch's defaults; all float32 on the CPU. Differentiable
-    once. The output, which is not empty, is in the channels-last format. Batch norm takes the bias off again: its
-    gradient is then zero, where PyTorch's is what rounding leaves.
+    stride 1 and no padding; bn: in training mode, made with PyTorch's defaults; all float32 on the CPU. Differentiable
+    once. The output, which must not be empty, is in the channels-last format. Batch norm cancels the bias, whose
+    gradient is then exactly zero, where PyTorch's is rounding error.
     """
     gamma, beta = (None, None) if bn is None else (bn.weight, bn.bias)
     output: Tensor = _ConvPool.apply(input, conv.weight, conv.bias, gamma, beta, bn, slope)
@@ -139,7 +139,7 @@ class _ConvPool(torch.autograd.Function):
 
 
 def _track(bn: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:
-    """Update running statistics by those of a batch, [C], over `count` values of each channel, as PyTorch does."""
+    """Update the running statistics with those of a batch, [C], over `count` values per channel, as PyTorch does."""
     assert bn.running_mean is not None and bn.running_var is not None
     assert bn.num_batches_tracked is not None and bn.momentum is not None
     bn.running_mean.lerp_(mean, bn.momentum)

@@ -1,4 +1,4 @@
-/* Vectors of floats of as many images as a register has lanes, one in each. */
+/* SIMD vectors of floats from LANES images, one image per lane. */
 
 #include <stddef.h>
 #include <stdint.h>
@@ -21,7 +21,7 @@ enum { LANES = 4, WIDEST = 3 };
 #endif
 enum { TILE = 4 }; /* TILE times WIDEST sums stay in registers */
 typedef float lanes __attribute__((vector_size(4 * LANES)));
-typedef int32_t flags __attribute__((vector_size(4 * LANES))); /* of a comparison: -1 where it is true, else 0 */
+typedef int32_t flags __attribute__((vector_size(4 * LANES))); /* result of a comparison: -1 where it is true, else 0 */
 #define INLINE static inline __attribute__((always_inline))
 
 static void *allocate(size_t bytes) {
@@ -76,7 +76,7 @@ static void pack(const float *images, ptrdiff_t stride, int num, ptrdiff_t lengt
         for (int l = 0; l < LANES; l++) out[i][l] = l < num ? images[l * stride + i] : 0;
 }
 
-/* `length` vectors, of floats or flags -> as many numbers of each of the first `num` lanes. */
+/* The inverse of `pack`: `length` vectors, of floats or flags -> `length` numbers of each of the first `num` lanes. */
 static void unpack(const void *vectors, int num, ptrdiff_t length, void *images) {
     const lanes *in = vectors;
     float *out = images;
@@ -92,7 +92,7 @@ static void unpack(const void *vectors, int num, ptrdiff_t length, void *images)
         for (int l = 0; l < num; l++) memcpy(out + l * length + i, (const float *)(in + i) + l, sizeof(float));
 }
 
-/* The sum over the lanes of each of `length` vectors, whose memory goes on for LANES more. */
+/* The sum over the lanes of each of `length` vectors, in an allocation with room for LANES more. */
 static void sum_lanes(const lanes *in, int length, float *out) {
     for (int i = 0; i < length; i += LANES) {
         lanes rows[LANES], sums = {0};
@@ -103,7 +103,7 @@ static void sum_lanes(const lanes *in, int length, float *out) {
     }
 }
 
-/* Zero in the lanes from `num` on. */
+/* `a` with the lanes from `num` on set to zero. */
 INLINE lanes only(int num, lanes a) {
     for (int l = num; l < LANES; l++) a[l] = 0;
     return a;

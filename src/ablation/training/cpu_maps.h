@@ -1,9 +1,9 @@
-/* What is computed on the maps of one block of images, each [height][width][channels] of vectors. */
+/* Operations on the feature maps of one block of images, each [height][width][channels] of vectors. */
 
 #include "cpu_lanes.h"
 
-/* Calls with the constants WIDTH in place of a number of 1 to MOST and FILTERS in place of 1 or TILE, so that loops
-   over them are unrolled. */
+/* Expand `call` with the compile-time constants WIDTH, for a number from 1 to MOST, and FILTERS, for 1 or TILE, so that
+   loops over them are unrolled. */
 enum { MOST = 6 };
 #define CASE(number, call) case number: { enum { WIDTH = number }; call; } break;
 #define WITH_WIDTH(number, call) \
@@ -12,7 +12,7 @@ enum { MOST = 6 };
     if ((filters) == TILE) { enum { FILTERS = TILE }; WITH_WIDTH(width, call) } \
     else { enum { FILTERS = 1 }; WITH_WIDTH(width, call) }
 
-/* How many of `left` to take at a time, so that all tiles are of about one width. */
+/* The width of the next tile when `left` elements remain, so that all tiles have about the same width. */
 static int width_of_tile(int left) {
     int tiles = (left + WIDEST - 1) / WIDEST;
     return (left + tiles - 1) / tiles;
@@ -61,7 +61,7 @@ INLINE void weight_gradient_tile(const lanes *in, int channels, const lanes *gra
     for (int i = 0; i < num_places; i++)
         for (int k = 0; k < num_filters; k++) tile[i][k] = sums[k * run + i];
     for (int x = 0; x < out_width; x++) {
-        /* volatile: to be read once each, where GCC would read a value again for every product. */
+        /* volatile, so that each is loaded once: GCC would reload a value for every product. */
         const volatile lanes *places = in + x * channels, *factors = grad + x * filters;
         lanes values[MOST];
         for (int i = 0; i < num_places; i++) values[i] = places[i];
@@ -74,7 +74,8 @@ INLINE void weight_gradient_tile(const lanes *in, int channels, const lanes *gra
         for (int k = 0; k < num_filters; k++) sums[k * run + i] = tile[i][k];
 }
 
-/* Adds to sums, [size][filters][size * channels]. grad: [out_height][out_width][filters], rows `grad_row` apart. */
+/* Adds the weight gradient to sums, [size][filters][size * channels]. grad: [out_height][out_width][filters], rows
+   `grad_row` apart. */
 static void add_weight_gradient(const lanes *in, int width, int channels, const lanes *grad, ptrdiff_t grad_row,
                                 int filters, int size, int out_height, int out_width, lanes *sums) {
     int run = size * channels;
@@ -92,7 +93,7 @@ static void add_weight_gradient(const lanes *in, int width, int channels, const 
             }
 }
 
-/* Of each channel, over `num` images: mean, and sum of squared deviations from it. */
+/* Per channel, over `num` images: the mean, and the sum of squared deviations from it. */
 static void moments_block(const lanes *map, int places, int channels, int num, float *mean, float *squares) {
     lanes sums[channels + LANES];
     memset(sums, 0, sizeof sums);
@@ -111,9 +112,10 @@ static void moments_block(const lanes *map, int places, int channels, int num, f
     sum_lanes(sums, channels, squares);
 }
 
-/* The largest activation in every 2x2 window of scale * map + shift (rows 2 and 3 of `statistics`): Swish or, with
-   slope 0, ReLU or leaky ReLU, which is taken of the largest value. slopes: the activation's derivative there; codes:
-   which of the four it was, the first of equals. A NaN is the largest, and goes where PyTorch lets it go. */
+/* 2x2 max-pooling of the activations of scale * map + shift (rows 2 and 3 of `statistics`): Swish, or leaky ReLU (ReLU
+   if slope is 0), which is monotonic and so only applied to the maximum. slopes: the activation's derivative at the
+   maximum; codes: the index, 0 to 3, of the maximum in its window, the first of equals. A NaN counts as the largest
+   value, and propagates as in PyTorch. */
 static void pool_block(const lanes *map, int height, int width, int channels, const float *statistics, int swish,
                        float slope, lanes *out, lanes *slopes, flags *codes) {
     const float *scale = statistics + 2 * channels, *shift = statistics + 3 * channels;
@@ -144,8 +146,9 @@ static void pool_block(const lanes *map, int height, int width, int channels, co
             }
 }
 
-/* The gradient in what `pool_block` has made of `num` images -> in the values that it has taken, before their
-   activation. sums: [2][channels], of that gradient and of its product with the map's deviation from the mean. */
+/* For `num` images: the gradient with respect to the output of `pool_block` -> with respect to the values that it took
+   as maxima, before the activation. sums: [2][channels], of the latter, and of its product with those values' deviation
+   from the mean. */
 static void activation_gradient(const float *grad_output, int num, const lanes *slopes, const flags *codes,
                                 const lanes *map, int height, int width, int channels, const float *mean, lanes *grad,
                                 float *sums) {
@@ -168,7 +171,8 @@ static void activation_gradient(const float *grad_output, int num, const lanes *
     sum_lanes(parts, 2 * channels, sums);
 }
 
-/* That gradient -> in the map, whose rows are `row` apart. factors: [3][channels], of that gradient, the map and 1. */
+/* The gradient from `activation_gradient` -> with respect to the map, in rows `row` apart. factors: [3][channels], the
+   coefficients of that gradient, of the map and of 1. */
 static void unpool_block(const lanes *grad, const flags *codes, const lanes *map, int height, int width, int channels,
                          const float *factors, lanes *out, ptrdiff_t row) {
     const float *own = factors, *slope = factors + channels, *shift = factors + 2 * channels;

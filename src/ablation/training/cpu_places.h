@@ -1,16 +1,17 @@
-/* Gradients of one image through the places of its maxima: of the values of each 2x2 window of a map, pooling has taken
-   one, and without batch norm that one alone has a gradient.
+/* Gradients of one image by its max-pooling indices: pooling has taken one of the values in each 2x2 window of a
+   feature map, and without batch norm that value alone has a gradient.
 
-   Here lanes hold neighbours: channels are innermost, so that a row of a filter is one run of floats, in the image as
-   in the filter. grad: [places_high][places_wide][filters], the gradient in the value that was taken. */
+   Here SIMD lanes hold neighbouring values of one image: channels are innermost, so that a row of a filter is one run
+   of contiguous floats, both in the image and in the filter. grad: [places_high][places_wide][filters], the gradient
+   with respect to the maximum of each window. */
 
 #include "cpu_maps.h"
 
-/* Length of the memory of a run of floats that is taken vector by vector from its start on. */
+/* The length to allocate for a run of floats that is processed vector by vector from its start. */
 static int padded(int run) { return run + LANES; }
 
-/* For a block: grad, after the activation -> before it; sums: [filters], of that; begins, shifts: of every place, what
-   `add_filter_gradient` and `add_image_gradient` take. */
+/* For a block of images, in place: grad, after the activation -> before it. sums: [filters], of the latter; begins,
+   shifts: for every window, the offsets that `add_filter_gradient` and `add_image_gradient` take. */
 static void locate_block(const lanes *slopes, const flags *codes, int high, int wide, int filters, int width,
                          int channels, int pitch, lanes *grad, flags *begins, flags *shifts, float *sums) {
     lanes parts[filters + LANES];
@@ -37,8 +38,8 @@ INLINE void filter_gradient_tile(const float *image, ptrdiff_t row, const int32_
     for (int r = 0; r < num_rows; r++) store(load(sums + r * pitch) + tile[r], sums + r * pitch);
 }
 
-/* Adds to sums, [filters][size][padded(size * channels)]. image: [.][width][channels], whose memory goes on for LANES
-   more; begins: where in it the filter was for the value that was taken. */
+/* Adds the weight gradient to sums, [filters][size][padded(size * channels)]. image: [.][width][channels], in an
+   allocation with room for LANES more; begins: the offsets in it at which the filter gave each maximum. */
 static void add_filter_gradient(const float *image, int width, int channels, const int32_t *begins, const float *grad,
                                 int places, int filters, int size, float *sums) {
     ptrdiff_t row = (ptrdiff_t)width * channels, pitch = padded(size * channels);
@@ -68,9 +69,9 @@ INLINE void image_gradient_tile(const float *bordered, ptrdiff_t pitch, ptrdiff_
         }
 }
 
-/* Adds to out, [.][width][channels], whose memory goes on for LANES more. bordered: [filters][size + 2][pitch], filters
-   within a border of zeros; shifts: where the part of one begins that lies over all that the window has seen, with the
-   filter over the value that was taken. */
+/* Adds the input gradient to out, [.][width][channels], in an allocation with room for LANES more. bordered: [filters]
+   [size + 2][pitch], filters within a border of zeros; shifts: the offset in a bordered filter of the part that covers
+   the receptive field of the whole window when the filter itself is at the position of the maximum. */
 static void add_image_gradient(const float *bordered, ptrdiff_t pitch, const int32_t *shifts, const float *grad,
                                int places_high, int places_wide, int filters, int size, float *out, int width,
                                int channels) {

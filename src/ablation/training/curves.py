@@ -1,4 +1,4 @@
-"""The curves of one seed, as the files of dvclive."""
+"""The curves of one seed, as dvclive files."""
 
 import math
 from pathlib import Path
@@ -10,7 +10,7 @@ from ablation.training.loop import Epoch
 
 
 class Curves:
-    """dvclive's files of one seed. What the clock said has a folder of its own: the rest is the same on every run."""
+    """The dvclive files of one seed. Timings have a folder of their own: the rest is the same on every run."""
 
     def __init__(self, metrics: Path, timing: Path) -> None:
         self.metrics = Live(dir=str(metrics), dvcyaml=None, save_dvc_exp=False, monitor_system=False)
@@ -34,10 +34,10 @@ class Curves:
         self.timing.log_metric("images_per_second", epoch.images_per_second)
 
     def close(self) -> None:
-        """Write the last values, and everything through to the disk.
+        """Write the last values, and sync everything to disk.
 
-        Not Live.end(): in a `dvc exp run` that looks in DVC's and git's records whether these outputs of a stage are
-        tracked, for half a second each.
+        Not Live.end(): in a `dvc exp run` that spends half a second per Live on looking up whether DVC or git tracks
+        these outputs of a stage.
         """
         for live in (self.metrics, self.timing):
             live.make_summary()

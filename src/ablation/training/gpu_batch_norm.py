@@ -1,8 +1,8 @@
-"""Batch norm in training on a GPU, with the shortcut and the activation that follow it, with Triton kernels.
+"""Training-mode batch norm on a GPU, fused with the shortcut and activation that follow it, in Triton kernels.
 
-PyTorch has a kernel for each of them, and each reads and writes whole maps, which is what takes the time. Here two
-kernels go over a map forward, one that sums and one that applies, and two backward. Every sum has a fixed order: the
-same GPU and version of Triton give the same bits.
+PyTorch has a kernel for each of them, and each reads and writes whole feature maps, which is what takes the time. Here
+two kernels traverse a feature map in the forward pass, one that sums and one that applies, and two in the backward.
+Every sum has a fixed order: the same GPU and version of Triton give the same bits.
 """
 
 from typing import Any
@@ -14,19 +14,19 @@ from torch.autograd.function import once_differentiable
 
 from ablation.training import gpu_batch_norm_kernels as kernels
 
-NUM_PARTS = 256  # that a map is summed in, at most: two per multiprocessor of an H100
-NUM_PROGRAMS = 528  # that share a map when it is written, about
-BLOCK = 4096  # elements that a program takes at a time
+NUM_PARTS = 256  # partial sums of a feature map, at most: two per multiprocessor of an H100
+NUM_PROGRAMS = 528  # that share the writing of a feature map, approximately
+BLOCK = 4096  # elements that a program processes at a time
 
 
 def _shares(num_rows: int, block: int, num_programs: int) -> tuple[int, int]:
-    """Programs along the rows, so many at most, and the rows of each: whole blocks."""
+    """The number of programs along the rows, at most `num_programs`, and the rows of each, in whole blocks."""
     rows_each = triton.cdiv(num_rows, num_programs * block) * block
     return triton.cdiv(num_rows, rows_each), rows_each
 
 
 class _Layout:
-    """How the table that a map [N, C, H, W] is, a row per pixel, is shared among programs."""
+    """How a feature map [N, C, H, W], seen as a table with a row per pixel, is divided among programs."""
 
     def __init__(self, input: Tensor) -> None:
         channels = input.shape[1]
@@ -115,8 +115,8 @@ class _BatchNorm(torch.autograd.Function):
 def batch_norm(input: Tensor, bn: nn.BatchNorm2d, slope: float | None, shortcut: Tensor | None = None) -> Tensor:
     """The activation of `bn(input) + shortcut`, [N, C, H, W], float32 or bfloat16, in the channels-last format.
 
-    bn: in training, with a momentum; its running statistics are updated. slope: of the activation below zero, 1 for
-    none; None for Swish.
+    bn: in training mode, with a momentum; its running statistics are updated. slope: of the activation below zero: 1
+    for no activation, None for Swish.
     """
     input = input.contiguous(memory_format=torch.channels_last)
     if shortcut is not None:

@@ -1,7 +1,7 @@
 """The Triton kernels of gpu_batch_norm.
 
-A map in the channels-last format is a table with a row per pixel and a column per channel; a program takes some rows of
-some columns. Its rows are summed in parts, whose sums every program that applies them sums again.
+A feature map in the channels-last format is a table with a row per pixel and a column per channel; a program processes
+some rows of some columns. Rows are reduced to partial sums, which every program that applies them adds up for itself.
 """
 
 import triton
@@ -10,14 +10,14 @@ import triton.language as tl
 
 @triton.jit
 def some_row(input, num_rows, channel, CHANNELS: tl.constexpr):
-    """From which sums count, so that a mean far from zero costs no digits; not the first, which padding sets apart."""
+    """Subtracted before summing, so that a mean far from zero costs no precision; not row 0, which padding affects."""
     return tl.load(input + num_rows // 17 * 8 * CHANNELS + channel).to(tl.float32)
 
 
 @triton.jit
 def input_sums(
     input,
-    sums,  # float [2, parts, CHANNELS]: of the input less `some_row` of it, and of the square of that
+    sums,  # float [2, parts, CHANNELS]: of the input minus its `some_row`, and of the square of that
     num_rows,
     rows_each,
     CHANNELS: tl.constexpr,
@@ -60,7 +60,7 @@ def normalize(
     running_mean,
     running_variance,
     num_batches,
-    statistics,  # float [2, CHANNELS]: mean, and 1 over the standard deviation
+    statistics,  # float [2, CHANNELS]: mean and inverse standard deviation
     output,
     num_rows,
     rows_each,
@@ -104,7 +104,7 @@ def normalize(
         elif SLOPE == 1:
             y = z
         elif SLOPE == 0:
-            y = tl.where(z <= 0, 0.0, z)  # also of -inf; NaN stays
+            y = tl.where(z <= 0, 0.0, z)  # -inf gives 0 too; NaN stays
         else:
             y = tl.where(z > 0, z, SLOPE * z)
         tl.store(output + at, y.to(output.dtype.element_ty), mask=inside)
@@ -124,7 +124,7 @@ def _before_activation(
     SHORTCUT: tl.constexpr,
     SLOPE: tl.constexpr,
 ):
-    """The normalised input and the gradient in what the activation is of, zero outside."""
+    """The normalised input, and the gradient with respect to the activation's input, which is zero outside."""
     normal = (tl.load(input + at, mask=inside, other=0.0).to(tl.float32) - mean[None, :]) * scale[None, :]
     gradient = tl.load(grad_output + at, mask=inside, other=0.0).to(tl.float32)
     if SLOPE is None or SLOPE != 1:
@@ -149,7 +149,7 @@ def gradient_sums(
     weight,
     bias,
     statistics,
-    sums,  # float [2, parts, CHANNELS]: of the gradient in the normalised and scaled input, and of it times the former
+    sums,  # float [2, parts, CHANNELS]: of the gradient from `_before_activation`, and of it times the normalised input
     num_rows,
     rows_each,
     CHANNELS: tl.constexpr,

@@ -1,6 +1,6 @@
-"""Convolutions of few channels on a GPU, forward and backward, with Triton kernels.
+"""Convolutions with few channels on a GPU, forward and backward, in Triton kernels.
 
-cuDNN's are made for many channels. With those of the networks here, 3 to 64, most of these are faster
+cuDNN's kernels are made for many channels. With the 3 to 64 of the networks here, most of ours are faster
 (docs/performance.md). Every sum has a fixed order: the same GPU and version of Triton give the same bits.
 """
 
@@ -16,16 +16,16 @@ from ablation.training import gpu_convolution_kernels as kernels
 
 R = TypeVar("R")
 VERSION: str = triton.__version__
-FEW_CHANNELS = 16  # less than that in a tap would waste a product: rows of a filter are taken whole
-# Of the gradient in a weight. So many programs, about, share that of a block of filters: two per multiprocessor of an
-# H100. More would leave more parts to sum.
+FEW_CHANNELS = 16  # below this, one tap (filter position) underfills a matrix product: rows of a filter are taken whole
+# About this many programs share the weight gradient of a block of filters: two per multiprocessor of an H100. More
+# would leave more partial sums to add up.
 NUM_PROGRAMS = 264
-MIN_BLOCKS = 4  # of a program
+MIN_BLOCKS = 4  # of pixels, in a program
 BLOCK_PIXELS = 32
 
 
 def sum_parts(parts: Tensor) -> Tensor:
-    """The sum over the first axis of `parts`, contiguous float32 [P, ...] with few parts."""
+    """The sum over the first axis of partial sums `parts`, contiguous float32 [P, ...] with a small P."""
     output = torch.empty_like(parts[0])
     max_parts = triton.next_power_of_2(len(parts))
     block = max(4, min(64, 8192 // max_parts))
@@ -45,8 +45,8 @@ def concurrently(
 ) -> tuple[Tensor, Tensor]:
     """The results of both: of two gradients, neither of which keeps a GPU busy alone.
 
-    In a captured step the second runs on a stream of its own, whose memory it uses again only after the next wait for
-    the current one. Elsewhere it follows the first: seeds would share that stream without waiting for each other.
+    In a captured step the second runs on a side stream, whose memory is reused only after it has next waited for the
+    current stream. Elsewhere it follows the first: seeds would share the side stream without waiting for each other.
     """
     if device.type != "cuda" or not torch.cuda.is_current_stream_capturing():
         return first(), second()
@@ -57,13 +57,13 @@ def concurrently(
             result = second()
         return first(), result
     finally:
-        current.wait_stream(side)  # also where one of them fails: a capture cannot end on two streams
+        current.wait_stream(side)  # also if one of them fails: a capture cannot end with an unjoined stream
 
 
 def by_pixels(tensor: Tensor) -> tuple[Tensor, int]:
-    """`tensor` [N, C, H, W] with the channels of a pixel side by side, and the elements from one pixel to the next.
+    """`tensor` [N, C, H, W] with the channels of a pixel contiguous, and the elements from one pixel to the next.
 
-    Some channels of a tensor in the channels-last format are so already, if 32 bits can count its elements.
+    A slice of the channels of a channels-last tensor is so already, and not copied if 32 bits can index its elements.
     """
     num_images, channels, height, width = tensor.shape
     pitch = tensor.stride(3)
@@ -88,8 +88,8 @@ def _constants(input: Tensor, output: Tensor, size: int, stride: int, padding: i
 
 
 def _stages(num_bytes: int, wanted: int, device: torch.device) -> int:
-    """How many blocks of a loop a program has under way: of so many bytes each, at most what its memory holds."""
-    if device.type != "cuda":  # the interpreter
+    """Software-pipelining stages of a loop: `wanted`, or fewer if shared memory lacks room at `num_bytes` each."""
+    if device.type != "cuda":  # Triton's interpreter
         return wanted
     properties = torch.cuda.get_device_properties(device)
     available: int = properties.shared_memory_per_block_optin  # type: ignore[attr-defined]
@@ -101,14 +101,14 @@ def _empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
 
 
 def _cast(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """weight [K, C, S, S] in that type and in the channels-last format, with one copy at most."""
+    """weight [K, C, S, S] converted to `dtype` and the channels-last format, with one copy at most."""
     if weight.dtype == dtype:
         return weight.contiguous(memory_format=torch.channels_last)
     return weight.to(dtype, memory_format=torch.channels_last)
 
 
 def _block(length: int, most: int) -> int:
-    """A power of two of 16 at the least, as Triton's products ask for."""
+    """A block size for `length`: a power of two, at least 16, as `tl.dot` requires, and at most `most`."""
     return int(min(max(16, triton.next_power_of_2(length)), most))
 
 
@@ -122,8 +122,8 @@ def _convolve_into(output: Tensor, input: Tensor, weight: Tensor, stride: int, p
     num_pixels = len(output) * lengths[0] * lengths[1]
     taps = size if channels < FEW_CHANNELS and pitch == channels and not transposed else 1
     many = num_pixels >= 256 * 128  # for about two programs per multiprocessor of an H100
-    # Few programs have more taps under way, since no other works while one waits. Rows of few channels are no multiple
-    # of 16 bytes: copied ahead they took half as long again.
+    # With few programs loads are pipelined deeper, since no other program computes while one waits. Rows of few
+    # channels are no multiple of 16 bytes: with prefetching they took half as long again.
     stages = 1 if taps > 1 else 2 if many else 4
     pixels, run, out = 128 if many else 64, _block(taps * channels, 64), _block(out_channels, 64)
     kernels.convolve[triton.cdiv(num_pixels, pixels), triton.cdiv(out_channels, out), num_phases](
@@ -143,7 +143,7 @@ def _convolve_into(output: Tensor, input: Tensor, weight: Tensor, stride: int, p
 
 
 def _operator(name: str) -> Callable[[Callable[..., R]], Callable[..., R]]:
-    """As torch.library.custom_op, which imports torch's compiler at the first call, for a second."""
+    """Like torch.library.custom_op, which spends a second importing torch's compiler on the first call."""
 
     def decorate(function: Callable[..., R]) -> Callable[..., R]:
         torch.library.define(f"ablation::{name}", torch.library.infer_schema(function, mutates_args=()))
@@ -163,7 +163,7 @@ def _output_shape(input: Tensor, weight: Tensor, stride: int, padding: int) -> t
 def conv2d(input: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
     """`F.conv2d` of input [N, C, H, W], float32 or bfloat16, with square filters, weight [K, C, S, S], float32.
 
-    The output is in the input's type and in the channels-last format.
+    The output has the input's dtype and the channels-last format.
     """
     assert weight.shape[1:] == (input.shape[1], weight.shape[3], weight.shape[3])
     output = _empty(_output_shape(input, weight, stride, padding), input)
@@ -172,7 +172,7 @@ def conv2d(input: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
 
 
 def input_gradient(grad_output: Tensor, weight: Tensor, height: int, width: int, stride: int, padding: int) -> Tensor:
-    """The gradient in the input, [N, C, height, width], of a `conv2d`.
+    """The input gradient, [N, C, height, width], of a `conv2d`.
 
     grad_output: [N, K, H', W']; weight: [K, C, S, S]; stride, padding: pixels, those of the `conv2d`.
     """
@@ -184,7 +184,7 @@ def input_gradient(grad_output: Tensor, weight: Tensor, height: int, width: int,
 
 @_operator("conv2d_weight_gradient")
 def weight_gradient(input: Tensor, grad_output: Tensor, size: int, stride: int, padding: int) -> Tensor:
-    """The gradient in the weight, [K, C, S, S], of a `conv2d`, float32.
+    """The weight gradient, [K, C, S, S], of a `conv2d`, float32.
 
     input: [N, C, H, W]; grad_output: [N, K, H', W']; size: S; stride, padding: pixels.
     """
@@ -193,7 +193,7 @@ def weight_gradient(input: Tensor, grad_output: Tensor, size: int, stride: int, 
     channels, out_channels = input.shape[1], grad_output.shape[1]
     num_pixels = grad_output.numel() // out_channels
     few = channels < FEW_CHANNELS
-    # Few output channels at a time for tf32: on Hopper a wider product takes an instruction that is slow for it here.
+    # Fewer output channels at a time for tf32: on Hopper a wider product uses an instruction that is slow for it here.
     run, out = _block(size * channels, 64), _block(out_channels, 32 if input.dtype == torch.float32 else 64)
     rows = 3 if size == 3 else 1
     num_runs = size // rows * triton.cdiv(size * channels, run)

@@ -1,8 +1,8 @@
 """The Triton kernels of gpu_convolution.
 
-In the channels-last format the input under a tap of a filter, or under one row of it, is one run of memory, so a
-convolution is a product of such runs with the weight, summed over the taps. Tensor cores cut float32 factors to tf32
-and sum in float32; bfloat16 factors they take as they are.
+In the channels-last format the input under a tap (one position) of a filter, or under one row of it, is one contiguous
+run of memory, so a convolution is a matrix product of such runs with the weight, summed over the taps. Tensor cores
+truncate float32 operands to tf32 and accumulate in float32; bfloat16 operands are used as they are.
 """
 
 import triton
@@ -22,11 +22,11 @@ def convolve(
     OUT_HEIGHT: tl.constexpr,
     OUT_WIDTH: tl.constexpr,
     OUT_CHANNELS: tl.constexpr,
-    SIZE: tl.constexpr,  # of a filter, high and wide
+    SIZE: tl.constexpr,  # height and width of a filter
     STRIDE: tl.constexpr,
     PADDING: tl.constexpr,
-    TRANSPOSED: tl.constexpr,  # from a gradient in the output of the convolution to that in its input
-    TAPS: tl.constexpr,  # in a run: 1, or SIZE for those of a row
+    TRANSPOSED: tl.constexpr,  # from the output gradient of the convolution to its input gradient
+    TAPS: tl.constexpr,  # in a run: 1, or SIZE for a whole row
     BLOCK_PIXELS: tl.constexpr,
     BLOCK_RUN: tl.constexpr,
     BLOCK_OUT: tl.constexpr,
@@ -36,7 +36,7 @@ def convolve(
     step: tl.constexpr = -1 if TRANSPOSED else 1  # over the input, from a tap to the next
     tap_step: tl.constexpr = STRIDE if TRANSPOSED else 1
     if TRANSPOSED:
-        # In a phase are the pixels that the same taps have reached: every STRIDE-th one.
+        # A phase holds the pixels that the same taps have reached: every STRIDE-th one.
         phase_y, phase_x = tl.program_id(2) // STRIDE, tl.program_id(2) % STRIDE
         phase_height: tl.constexpr = (OUT_HEIGHT + STRIDE - 1) // STRIDE
         phase_width: tl.constexpr = (OUT_WIDTH + STRIDE - 1) // STRIDE
@@ -87,7 +87,7 @@ def convolve(
 def weight_gradient(
     input,
     grad_output,
-    sums,  # [programs along the first axis, OUT_CHANNELS, SIZE, SIZE, CHANNELS]
+    sums,  # partial: [programs along the first axis, OUT_CHANNELS, SIZE, SIZE, CHANNELS]
     num_pixels,
     pixels_each,
     HEIGHT: tl.constexpr,
@@ -100,7 +100,7 @@ def weight_gradient(
     SIZE: tl.constexpr,
     STRIDE: tl.constexpr,
     PADDING: tl.constexpr,
-    ROWS: tl.constexpr,  # of the filter, taken by a program
+    ROWS: tl.constexpr,  # of the filter, per program
     BLOCK_PIXELS: tl.constexpr,
     BLOCK_RUN: tl.constexpr,
     BLOCK_OUT: tl.constexpr,

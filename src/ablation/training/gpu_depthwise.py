@@ -1,6 +1,7 @@
-"""Depthwise convolutions on a GPU: cuDNN's, but for the gradient in the weight, its slowest part by far.
+"""Depthwise convolutions on a GPU: cuDNN's, except for the weight gradient, by far its slowest part.
 
-A Triton kernel sums it in parts, and these in a fixed order: the same GPU and version of Triton give the same bits.
+A Triton kernel computes its partial sums, which are added in a fixed order: the same GPU and version of Triton give the
+same bits.
 """
 
 from typing import Any, cast
@@ -15,14 +16,14 @@ from torch.autograd.function import once_differentiable
 from ablation.training.gpu_convolution import concurrently, sum_parts
 
 NUM_PARTS = 528  # at most: four per multiprocessor of an H100
-BLOCK = 1024  # elements of a map that a program takes at a time
+BLOCK = 1024  # elements of a feature map that a program processes at a time
 
 
 @triton.jit
 def _weight_gradient(
     input,
     grad_output,
-    sums,  # [programs along the first axis, CHANNELS, SIZE * SIZE]
+    sums,  # partial: [programs along the first axis, CHANNELS, SIZE * SIZE]
     num_pixels,  # of the output
     pixels_each,
     HEIGHT: tl.constexpr,
@@ -60,7 +61,7 @@ def _weight_gradient(
 
 
 def weight_gradient(input: Tensor, grad_output: Tensor, size: int, stride: int, padding: int) -> Tensor:
-    """The gradient in the weight, [C, 1, S, S], float32, of a depthwise convolution with square filters.
+    """The weight gradient, [C, 1, S, S], float32, of a depthwise convolution with square filters.
 
     input: [N, C, H, W]; grad_output: [N, C, H', W']; size: S; stride, padding: pixels.
     """
@@ -121,6 +122,6 @@ class _DepthwiseConv2d(torch.autograd.Function):
 
 
 def depthwise_conv2d(input: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-    """`F.conv2d` of input [N, C, H, W], float32 or bfloat16, with a float32 filter for each channel, [C, 1, S, S]."""
+    """Depthwise `F.conv2d` of input [N, C, H, W], float32 or bfloat16, with float32 weight [C, 1, S, S]."""
     output: Tensor = _DepthwiseConv2d.apply(input, weight, stride, padding)
     return output

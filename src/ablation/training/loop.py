@@ -26,9 +26,9 @@ NUM_WHITENING_IMAGES = 5000  # training images from which SpeedrunNet's first la
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch's figures. Train loss and accuracy are running means over its augmented batches.
+    """One epoch's metrics. Train loss and accuracy are running means over its augmented batches.
 
-    The train loss, and so batch_loss_sd, has label smoothing, the val loss has not.
+    The train loss, and so batch_loss_sd, includes label smoothing; the val loss does not.
     """
 
     number: int  # from 1
@@ -38,7 +38,7 @@ class Epoch:
     val_loss: float
     val_accuracy: float
     lr: float  # of the first step
-    seconds: float  # of training, by the seed's clock; of seeds that share a GPU also a part of the others' validation
+    seconds: float  # of training, by the seed's clock; for seeds sharing a GPU also a share of the others' validation
     images_per_second: float
     gradient_norms: list[float]  # of the first batch before its step, in the order of step.weight_layers
 
@@ -63,7 +63,7 @@ class Run:
         return self.epochs[-1].number if self.epochs and self.epochs[-1].diverged else None
 
     def add(self, epoch: Epoch) -> None:
-        """Take the figures of the epoch that was just trained, and its weights where they are the best."""
+        """Append the metrics of the epoch just trained, and keep its weights if they are the best so far."""
         self.epochs.append(epoch)
         if self.best_epoch == 0 or (
             epoch.val_accuracy > self.epochs[self.best_epoch - 1].val_accuracy and not epoch.diverged
@@ -87,7 +87,7 @@ class Run:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a `state` of the same settings and seed; on a run as `new_run` makes it."""
+        """Continue from a `state` with the same settings and seed; for a run fresh from `new_run`."""
         self.model.load_state_dict(state["model"])
         for name, tensors in state["optimizer"].items():
             for tensor, saved in zip(self.optimizer.state[name], tensors, strict=True):
@@ -99,7 +99,7 @@ class Run:
 
 
 def new_run(params: TrainParams, seed: int, data: Data) -> Run:
-    """The run of `seed` before its first step. Weights are made on the CPU: every device starts from the same."""
+    """The run of `seed` before its first step. Weights are initialised on the CPU, the same for every device."""
     device = data.train_labels.device
     torch.manual_seed(derive(seed, "initialization"))
     model = build_model(params.model)
@@ -113,10 +113,10 @@ def new_run(params: TrainParams, seed: int, data: Data) -> Run:
 def train_epochs(
     run: Run, params: TrainParams, seed: int, data: Data, clock: Callable[[], float] = time.perf_counter
 ) -> Iterator[Epoch | None]:
-    """Train on from where `run` stands, to the last epoch or to a loss that is not finite.
+    """Continue training `run`, to the last epoch or to a loss that is not finite.
 
-    Yields None after each step, which the device may still be taking, and each epoch when it is finished.
-    clock: seconds from any start; it times the epochs.
+    Yields None after each step, which the device may still be executing, and each epoch when it is finished.
+    clock: seconds from an arbitrary start; it times the epochs.
     """
     device = data.train_labels.device
     sums = torch.zeros(3, device=device)
@@ -127,11 +127,11 @@ def train_epochs(
     num_steps = math.ceil(num_images / params.batch_size)
     while not run.finished(params.epochs):
         number = len(run.epochs) + 1
-        # Without augmentation only the plan's order counts.
+        # Without augmentation only the plan's order is used.
         plan = epoch_plan(seed, number, num_images, data.augmentation or CROP_FLIP).to(device)
         torch.manual_seed(derive(seed, "dropout", number))
         norms = gradient_norms(run.model, params, *make_batch(plan[:, : params.batch_size], data))
-        torch.manual_seed(derive(seed, "dropout", number))  # again: the gradients have drawn dropout masks
+        torch.manual_seed(derive(seed, "dropout", number))  # again: computing the gradients has drawn dropout masks
         run.model.train()
         sums.zero_()
         first = (number - 1) * num_steps

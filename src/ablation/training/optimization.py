@@ -13,10 +13,10 @@ from ablation.training.params import OneCycleParams, SGDParams, StepParams, Trai
 class Optimizer:
     """SGD or Adam on all parameters of a network, by the functions that torch.optim's classes call.
 
-    The classes import torch's compiler at their first use, which takes a second, and take twice as long for an update.
+    The classes import torch's compiler on first use, which takes a second, and take twice as long for an update.
 
-    lr: the learning rate; on CUDA a tensor, which a captured graph reads anew.
-    state: all else that steps change beside the parameters, zero before the first; name -> a tensor per parameter.
+    lr: the learning rate; on CUDA a tensor, which a captured graph reads on each replay.
+    state: all that steps change besides the parameters, zero before the first; name -> a tensor per parameter.
     """
 
     def __init__(self, model: nn.Module, params: TrainParams, device: torch.device) -> None:
@@ -75,8 +75,8 @@ class Optimizer:
 def learning_rate(params: TrainParams, step: int, num_steps: int) -> float:
     """The learning rate of step `step` (0-based) of `num_steps`.
 
-    one_cycle: step 0 has `start` * lr, step warmup * num_steps has lr, and `end` * lr is reached where training ends, a
-    step after the last: with `end` 0 the last step still counts.
+    one_cycle: step 0 has `start` * lr, step warmup * num_steps has lr, and `end` * lr would be reached one step after
+    the last: with `end` 0 the last step still has a positive rate.
     """
     schedule = params.schedule
     if isinstance(schedule, StepParams):
@@ -91,5 +91,5 @@ def learning_rate(params: TrainParams, step: int, num_steps: int) -> float:
 
 
 def l1_weights(model: nn.Module) -> list[nn.Parameter]:
-    """What L1 regularisation is on: weights of convolutions and fully connected layers, no bias, no batch norm."""
+    """L1-regularised parameters: weights of convolutions and fully connected layers; no bias, no batch norm."""
     return [p for p in model.parameters() if p.ndim > 1]

@@ -49,10 +49,10 @@ class StepParams(Settings):
 
 
 class OneCycleParams(Settings):
-    """Smith & Topin 2017, arXiv 1708.07120: up from `start` * lr to lr, then down to `end` * lr, both in a line."""
+    """Smith & Topin 2017, arXiv 1708.07120: up from `start` * lr to lr, then down to `end` * lr, both linearly."""
 
     name: Literal["one_cycle"]
-    warmup: Fraction  # of all steps, in which the rate rises
+    warmup: Fraction  # of all steps, over which the rate rises
     start: Annotated[float, Field(gt=0, le=1)]
     end: Annotated[float, Field(ge=0, le=1)]
 

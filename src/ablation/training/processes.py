@@ -1,4 +1,4 @@
-"""The seeds of one variant in processes: side by side on the cores of a CPU."""
+"""The seeds of one variant in parallel processes on the cores of a CPU."""
 
 import ctypes
 import math
@@ -15,10 +15,10 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def num_processes(num_seeds: int, num_threads: int) -> int:
-    """How many seeds to train at a time on this CPU: one per core, where that leaves none for the end.
+    """How many seeds to train at a time on this CPU: one per core, if the seeds divide evenly among the cores.
 
-    Three seeds on two cores share them to the end, since the third one alone would leave a core idle: up to two per
-    core, in equal parts. The threads of a seed wait for one another and share badly: with several, one seed per
+    Otherwise up to two per core, in about equal rounds: of three seeds on two cores, the third alone would leave a
+    core idle. The threads of a seed wait for one another and share cores badly: with several threads, one seed per
     `num_threads` cores. One where fork is unsafe.
     """
     if sys.platform != "linux":
@@ -36,7 +36,7 @@ def run_in_processes(train: Callable[[int], object], seeds: list[int], at_a_time
     """Call `train(seed)` for every seed, in forked processes when more than one runs at a time.
 
     This process must not have started threads before (a forked thread pool hangs). The children end with it, however
-    it ends. When one fails, the others are ended and so is this process.
+    it ends. When one fails, the others are killed and this process ends too.
     """
     if at_a_time == 1:
         for seed in seeds:
@@ -65,9 +65,9 @@ def run_in_processes(train: Callable[[int], object], seeds: list[int], at_a_time
 
 def _child(train: Callable[[int], object], seed: int, parent: int) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before the line above
+    if os.getppid() != parent:  # the parent ended before the line above
         os._exit(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     in_one_line(lambda: train(seed))
 
 
@@ -77,4 +77,4 @@ def _check(seed: int, exit_code: int | None) -> None:
         why = ", possibly for lack of memory" if name == "SIGKILL" else ""
         raise InvalidInput(f"the process of seed {seed} was killed by {name}{why}")
     if exit_code:
-        sys.exit(exit_code)  # it has said why
+        sys.exit(exit_code)  # the child has printed why

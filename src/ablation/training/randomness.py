@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ablation.data.augmentation import CROP_FLIP, Augmentation
 
-PURPOSES = ("initialization", "order", "augmentation", "dropout", "flip")  # add at the end
+PURPOSES = ("initialization", "order", "augmentation", "dropout", "flip")  # append only: the index is part of a seed
 
 
 def derive(seed: int, purpose: str, epoch: int = 0) -> int:
@@ -18,8 +18,8 @@ def derive(seed: int, purpose: str, epoch: int = 0) -> int:
 def epoch_plan(seed: int, epoch: int, num_images: int, augmentation: Augmentation = CROP_FLIP) -> Tensor:
     """What each step of an epoch trains on: int64 [4, num_images], rows flip (0/1), index, top, left (0..2 * padding).
 
-    An alternating flip is a coin of the image's own in epoch 1 and the other way in every next epoch (Jordan 2024,
-    arXiv 2404.00498, section 3.6). Drawn on the CPU, so that every device sees the same images in the same order.
+    An alternating flip is drawn per image for epoch 1 and reversed in each following epoch (Jordan 2024, arXiv
+    2404.00498, section 3.6). The plan is drawn on the CPU: every device sees the same images in the same order.
     """
     order = torch.Generator().manual_seed(derive(seed, "order", epoch))
     places = torch.Generator().manual_seed(derive(seed, "augmentation", epoch))

@@ -1,4 +1,4 @@
-"""One training step, of a network that is compiled or not."""
+"""One training step, of a compiled or eager network."""
 
 import contextlib
 import copy
@@ -16,7 +16,7 @@ from ablation.training.optimization import Optimizer, l1_weights
 from ablation.training.params import TrainParams
 
 Step = Callable[[Tensor], None]
-NO_ROOM = (  # what a compiler or the system says where a disk or memory is full
+NO_ROOM = (  # what a compiler or the system reports when a disk or memory is full
     "No space left on device",
     "Disk quota exceeded",
     "No usable temporary directory",
@@ -29,7 +29,7 @@ NO_ROOM = (  # what a compiler or the system says where a disk or memory is full
 def batch_sums(loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
     """Float [3], left on the device: sums over a batch's images of loss, correct predictions and squared loss.
 
-    loss: the batch's mean, scalar, which stands for each of its images; logits: [B, classes]; labels: [B].
+    loss: the mean over the batch, scalar, used for each of its images; logits: [B, classes]; labels: [B].
     """
     mean = loss.detach()
     return torch.stack([mean * len(labels), (logits.argmax(1) == labels).sum(), mean.square() * len(labels)])
@@ -42,7 +42,7 @@ def eager_step(
     data: Data,
     sums: Tensor,
 ) -> Step:
-    """A function of the plan of one batch, int64 [4, B] as from `epoch_plan`, that trains on it.
+    """A function that trains on one batch, given its plan, int64 [4, B] as from `epoch_plan`.
 
     sums: float [3], to which the step adds its `batch_sums`.
     """
@@ -68,14 +68,14 @@ def eager_step(
 
 
 def compiled(model: nn.Module, params: TrainParams) -> Callable[[Tensor], Tensor]:
-    """`model`, where `params.compile` asks for it compiled, for each batch size anew; it keeps its weights.
+    """`model`, compiled separately for each batch size if `params.compile` is set; the weights are shared with `model`.
 
-    The compiler's cache is on disk, in a folder of torch's own, for the next run. Stays eager, with a note, where the
-    compiler fails for good; raises where it lacks room.
+    torch caches compiled code on disk, in a folder of its own, for later runs. Stays eager, with a note, if the
+    compiler fails for good; raises if it runs out of disk space or memory.
     """
     if not params.compile:
         return model
-    import torch._dynamo  # not for a network that is not compiled: it takes a second
+    import torch._dynamo  # only for a compiled network: it takes a second
     import torch._functorch.config
 
     # Compile the backward together with the forward, so that its failure is caught here as well.
@@ -92,7 +92,7 @@ def compiled(model: nn.Module, params: TrainParams) -> Callable[[Tensor], Tensor
             except torch._dynamo.exc.TorchDynamoException as error:
                 if out_of_memory(error):
                     raise
-                if full := no_room(error):  # eager, what was trained so far would go on to other bits
+                if full := no_room(error):  # an eager network would continue to different bits
                     raise InvalidInput(f"could not compile the network: {full}") from None
                 failed = True
                 reason = " ".join(str(error).splitlines()[:2])  # who raised, and what
@@ -103,13 +103,13 @@ def compiled(model: nn.Module, params: TrainParams) -> Callable[[Tensor], Tensor
 
 
 def no_room(error: BaseException) -> str | None:
-    """The line of what a compiler says in which it lacks room, on a disk or in memory; None where it says none."""
+    """The line of a compiler's `error` that reports a full disk or memory; None if there is none."""
     return next((line for line in str(error).splitlines() if any(words in line for words in NO_ROOM)), None)
 
 
 def gradient_norms(model: nn.Module, params: TrainParams, inputs: Tensor, targets: Tensor) -> Tensor:
-    """Float [layers]: norm of the loss's gradient in the weights of each of `weight_layers`; `model` stays as it is."""
-    probe = copy.deepcopy(model).train()  # its batch norm takes the statistics of this batch
+    """Float [layers]: norm of the loss's gradient with respect to each of `weight_layers`; `model` is unchanged."""
+    probe = copy.deepcopy(model).train()  # its batch norm uses, and tracks, the statistics of this batch
     with autocast(params, inputs.device):
         loss = F.cross_entropy(probe(inputs), targets, label_smoothing=params.label_smoothing)
     return torch.stack([g.norm() for g in torch.autograd.grad(loss, list(weight_layers(probe).values()))])
@@ -125,8 +125,8 @@ def weight_layers(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def autocast(params: TrainParams, device: torch.device) -> contextlib.AbstractContextManager[None]:
-    """Within it, layers compute in bfloat16 where `params.precision` is bf16."""
+    """A context in which layers compute in bfloat16 if `params.precision` is bf16."""
     if params.precision == "bf16":
-        # A CUDA graph must not read weights that were cached for another.
+        # A CUDA graph must not read cast weights that were cached for another graph.
         return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
     return contextlib.nullcontext()

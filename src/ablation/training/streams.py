@@ -1,4 +1,4 @@
-"""The seeds of one variant side by side on a GPU: in one process, each on a stream of its own."""
+"""The seeds of one variant concurrently on a GPU: in one process, each on a stream of its own."""
 
 import gc
 import itertools
@@ -13,14 +13,14 @@ import torch
 
 from ablation.models.device import out_of_memory
 
-# With the two on which each captures its graphs and one for gradients, fewer than the 32 streams after which PyTorch
-# gives out the same again: graphs of two seeds, captured on one stream, would share its workspace of matrix products.
+# With two more per seed, on which it captures its graphs, and one for gradients, fewer than the 32 streams after which
+# PyTorch hands out the same ones again: graphs of two seeds captured on one stream would share its cuBLAS workspace.
 MAX_AT_A_TIME = 8
-STEPS_A_TURN = 8  # so that going from stream to stream costs little beside the launch of the steps
+STEPS_A_TURN = 8  # so that switching streams costs little compared with launching the steps
 
 
 class SharedClock:
-    """Seconds of the wall clock, in equal parts for those who share it."""
+    """Wall-clock seconds, divided equally among those who share the clock."""
 
     def __init__(self) -> None:
         self._seconds, self._since, self._sharers = 0.0, time.perf_counter(), 1
@@ -32,7 +32,7 @@ class SharedClock:
         return self._seconds
 
     def share(self, sharers: int) -> None:
-        """From now on among so many."""
+        """Divide among `sharers` from now on."""
         self()
         self._sharers = sharers
 
@@ -41,10 +41,10 @@ Train = Callable[[SharedClock, int], Iterator[None]]
 
 
 def run_on_streams(train: Train, seeds: Sequence[int], device: torch.device) -> None:
-    """Exhaust `train(clock, seed)`, which yields after each step that it gave to the device, for every seed.
+    """Exhaust `train(clock, seed)`, which yields after each step that it has launched, for every seed.
 
-    Where the device's memory does not hold several seeds, `train` is called again for one after the other, and has to
-    go on from what it has saved.
+    If the device's memory does not hold several seeds, `train` is called again for one after the other, and has to
+    resume from what it has saved.
     """
     num_groups = math.ceil(len(seeds) / MAX_AT_A_TIME)
     groups = deque(seeds[i::num_groups] for i in range(num_groups))
@@ -57,13 +57,13 @@ def run_on_streams(train: Train, seeds: Sequence[int], device: torch.device) -> 
                 raise
             print(f"note: out of GPU memory with {len(group)} seeds side by side; one after the other", file=sys.stderr)
             groups.extendleft([seed] for seed in reversed(group))
-        if groups and len(groups[0]) == 1:  # now that the error no longer holds what was computed
+        if groups and len(groups[0]) == 1:  # now that the error no longer keeps tensors alive
             gc.collect()
             torch.cuda.empty_cache()
 
 
 def take_turns(runs: Sequence[tuple[Iterator[None], AbstractContextManager[None]]], clock: SharedClock) -> None:
-    """A few steps of each run in its context, until all have come to their end."""
+    """A few steps of each run in turn, each in its context, until all have finished."""
     waiting = deque(runs)
     while waiting:
         clock.share(len(waiting))
@@ -75,17 +75,17 @@ def take_turns(runs: Sequence[tuple[Iterator[None], AbstractContextManager[None]
 
 
 class SeedStream(AbstractContextManager[None]):
-    """A stream of the GPU and a state of its random generator; within the context both are the current ones.
+    """A stream of the GPU and a state of its random generator, both current within the context.
 
-    A graph reads the state that was current at its capture. So a seed draws what it would draw alone, and not what
-    another one has left.
+    A graph reads the state that was current at its capture. So a seed draws what it would draw alone, whatever other
+    seeds have drawn.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._generator = torch.cuda.default_generators[device.index]
         self._state = self._generator.clone_state()
         self._stream = torch.cuda.Stream(device)
-        self._stream.wait_stream(torch.cuda.current_stream(device))  # which has made the data
+        self._stream.wait_stream(torch.cuda.current_stream(device))  # on which the data was made
         self._outside = self._generator.graphsafe_get_state(), torch.cuda.current_stream(device)
 
     def __enter__(self) -> None:

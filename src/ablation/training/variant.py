@@ -27,25 +27,25 @@ from ablation.training.processes import num_processes, run_in_processes
 from ablation.training.step import weight_layers
 from ablation.training.streams import run_on_streams
 
-CHECKPOINT_SHARE = 0.02  # of the time, at most
+CHECKPOINT_SHARE = 0.02  # of the time, at most, is spent on saving
 
 
 def train_variant(params: VariantParams, splits: Path, output: Path) -> None:
-    """Train every seed of `params`, going on from the checkpoints of an earlier run of the same.
+    """Train every seed of `params`, resuming from the checkpoints of an earlier, identical run.
 
-    splits: folder of {train,val}.safetensors and statistics.json. output: a folder named as the variant; gets weights/,
-    metrics/ and timing/, with an entry per seed.
+    splits: folder of {train,val}.safetensors and statistics.json. output: a folder named after the variant; gets
+    weights/, metrics/ and timing/, with an entry per seed.
     """
     setting = f"variants.{output.name}.batch_size (or train.batch_size, if the variant does not set it)"
     inputs = [splits / name for name in ("train.safetensors", "val.safetensors", "statistics.json")]
     statistics, num_images = read_statistics(inputs[2]), read_num_images(inputs[2])
     with enough_memory(params.batch_size, setting):
         device = prepare(params, num_images["train"])
-    code = loaded()  # what it needs on this device included
+    code = loaded()  # including what this device needs
     # What is excluded does not affect a seed's result.
     settings = params.model_dump(exclude={"seeds", "device", "checkpoint_every_epochs"})
     identity = checkpoint.key({**settings, "on": describe(device), **versions()}, [*code, *inputs])
-    check_code()  # what is on disk, and in the key, is what was imported
+    check_code()  # the code on disk, and in the key, is what was imported
     with alone_in(output), checkpoint.claimed(checkpoint.root() / identity, params.seeds) as folder:
         train, val = read_split(inputs[0]), read_split(inputs[1])
         normalization = Normalization.of(statistics, train.images.shape[-1])
@@ -68,9 +68,9 @@ def train_variant(params: VariantParams, splits: Path, output: Path) -> None:
 
 @contextmanager
 def alone_in(output: Path) -> Iterator[None]:
-    """Hold the folder of a variant, empty of what training writes; waits, with a note, while another process holds it.
+    """Lock a variant's folder and clear it of training output; waits, with a note, while another process holds it.
 
-    A stage outlives a DVC that was killed alone, and would go on to write beside the next one's results.
+    A stage outlives DVC if DVC alone is killed, and would keep writing in among the next stage's results.
     """
     with checkpoint.locked(Path(".dvc", "tmp", "training", output.name)):
         for part in ("weights", "metrics", "timing"):
@@ -81,7 +81,7 @@ def alone_in(output: Path) -> Iterator[None]:
 def train_seed(
     params: VariantParams, data: Data, output: Path, checkpoints: Path, clock: Callable[[], float], seed: int
 ) -> Iterator[None]:
-    """Train one seed to its end and write what it leaves behind; yields after every step."""
+    """Train one seed to its end and write its results; yields after every step."""
     torch.set_num_threads(params.num_threads)
     name = f"seed-{seed}"
     run = new_run(params, seed, data)
@@ -127,7 +127,7 @@ def _print_epoch(heading: str, epoch: Epoch) -> None:
 
 
 def _facts(params: VariantParams, run: Run, device: torch.device) -> dict[str, object]:
-    """run.json: what was run on what, and how it ended; the same on every run on the same device."""
+    """run.json: what was run, on what, and how it ended; the same on every run on the same device."""
     best = run.epochs[run.best_epoch - 1]
     return {
         "parameters": sum(p.numel() for p in run.model.parameters()),
