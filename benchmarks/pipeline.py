@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ablation.common.files import write_text, write_yaml
-from ablation.common.settings import read_yaml
+from ablation.common.files import write_text
+from ablation.common.settings import read_yaml, write_yaml
 from ablation.configuration.study import resolve
 from ablation.data.splits import Split, read_split, read_statistics, write_split, write_statistics
 from benchmarks.harness import PROJECT, environment, stage_command

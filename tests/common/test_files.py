@@ -5,9 +5,9 @@ import tempfile
 from pathlib import Path
 
 import pytest
-import yaml
 
-from ablation.common.files import read_json, write_bytes, write_file, write_json, write_text, write_yaml
+from ablation.common.files import read_json, write_bytes, write_file, write_json, write_text
+from ablation.common.settings import read_yaml, write_yaml
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
@@ -103,7 +103,7 @@ def test_json_and_yaml_keep_values_and_order(tmp_path):
     value = {"z": [1, 2.5, None, True], "a": {"ü": "×"}}
     write_json(tmp_path / "a.json", value)
     write_yaml(tmp_path / "a.yaml", value)
-    for read in (read_json(tmp_path / "a.json"), yaml.safe_load((tmp_path / "a.yaml").read_text())):
+    for read in (read_json(tmp_path / "a.json"), read_yaml(tmp_path / "a.yaml")):
         assert read == value
         assert list(read) == ["z", "a"]
 

@@ -8,7 +8,7 @@ DATA_KEYS = "train_size, val_size, split_seed, source, url, md5, label"
 TRAIN_KEYS = ", ".join(VALUES["train"])
 SIMPLE_NN_KEYS = "name, batch_norm, activation, dropout"
 VARIANTS = ", ".join(VALUES["variants"])
-MISSING = "missing; every key has to be stated"
+MISSING = "missing; every key must be given"
 NAME_PATTERN = "must match pattern '^[A-Za-z0-9_][A-Za-z0-9_-]*$'"
 DEVICE_PATTERN = r"must match pattern '^(auto|cpu|mps|cuda(:\d+)?)$'"
 STEP = {"name": "step", "milestones": [0.5, 0.75], "factor": 0.1}
@@ -129,7 +129,7 @@ IMPOSSIBLE_VALUES = [
     ),
     (
         {"train.schedule": STEP | {"milestones": [0.75, 0.5]}},
-        "train.schedule: milestones [0.75, 0.5] must increase",
+        "train.schedule: milestones [0.75, 0.5] must be strictly increasing",
     ),
     ({"train.schedule": STEP | {"milestones": [0.5, 1.0]}}, "train.schedule.milestones.1: 1.0 must be less than 1"),
     ({"train.schedule": ONE_CYCLE | {"warmup": 1.0}}, "train.schedule.warmup: 1.0 must be less than 1"),
@@ -157,7 +157,7 @@ IMPOSSIBLE_VALUES = [
     ({"variants.simple_nn.epochs": 0}, "variants.simple_nn.epochs: 0 must be greater than 0"),
     (
         {"variants.resnet20.schedule.milestones": [0.75, 0.5]},
-        "variants.resnet20.schedule: milestones [0.75, 0.5] must increase",
+        "variants.resnet20.schedule: milestones [0.75, 0.5] must be strictly increasing",
     ),
     ({"variants.resnet20.model.name": "resnet18"}, f"variants.resnet20.model.name: 'resnet18' {MODELS}"),
     ({"aggregate.sweeps.l2.setting": "l1"}, "aggregate.sweeps.l2.setting: 'l1' must be 'lr' or 'weight_decay'"),
@@ -245,7 +245,7 @@ def test_broken_value(configure, capsys, changes, problem):
 
 def test_label_cifar10_is_kept_for_the_official_data(configure):
     message = (
-        "error: params.yaml: data: label 'cifar10' is kept for the official archive "
+        "error: params.yaml: data: label 'cifar10' is reserved for the official archive "
         "(md5 c32a1d4ab5d03f1284b67883e8d87530); name other data otherwise, for example digits or cifar10-jpeg"
     )
     assert configure(changed({"data.source": "digits", "data.val_size": 200})) == message

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from sklearn.metrics import accuracy_score
 
-from ablation.common.files import write_yaml
+from ablation.common.settings import write_yaml
 from ablation.data.splits import Statistics, read_split, write_split, write_statistics
 from ablation.evaluation.diagnostics import ActiveUnits
 from ablation.evaluation.predictions import predict
@@ -170,7 +170,7 @@ def test_arguments(arguments: list[str], message: str) -> None:
         ("configs/evaluate.yaml", "batch_size: 16\ndevice: cuda:99\n", "device cuda:99: not available on this machine"),
         ("data/splits/test.safetensors", "short", "data/splits/test.safetensors: "),
         ("data/splits/statistics.json", "{}", "data/splits/statistics.json: "),
-        ("runs/small/weights/seed-2.safetensors", "short", "runs/small/weights/seed-2.safetensors: not a whole"),
+        ("runs/small/weights/seed-2.safetensors", "short", "runs/small/weights/seed-2.safetensors: damaged"),
     ],
 )
 def test_broken_inputs_end_in_one_line(project: Path, path: str, content: str, message: str) -> None:

@@ -9,8 +9,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-import yaml
-
 
 def write_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Create or replace `path` with what `write` puts into the binary file it is given: temp file, fsync, rename."""
@@ -54,10 +52,6 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """JSON with a stable layout. Raises ValueError on NaN and infinity, which JSON does not have."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
-
-
-def write_yaml(path: Path, value: Any) -> None:
-    write_text(path, yaml.safe_dump(value, sort_keys=False))
 
 
 def read_json(path: Path) -> Any:

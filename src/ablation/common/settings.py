@@ -11,6 +11,7 @@ import pydantic
 import yaml
 
 from ablation.common.errors import InvalidInput
+from ablation.common.files import write_text
 
 TYPES = {  # type of a pydantic error -> what is expected instead
     "bool_type": "true or false",
@@ -23,7 +24,7 @@ TYPES = {  # type of a pydantic error -> what is expected instead
     "model_type": "a mapping",
     "string_type": "a string",
 }
-MISSING = "missing; every key has to be stated"
+MISSING = "missing; every key must be given"
 
 
 class Settings(pydantic.BaseModel):
@@ -68,8 +69,13 @@ def parse_yaml(text: str, source: str) -> Any:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         problem = ": ".join(filter(None, (error.context, error.problem)))
         raise InvalidInput(f"{source}{line}: not valid YAML: {problem}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # such as 2024-02-30; nested too deeply
         raise InvalidInput(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def write_yaml(path: Path, value: Any) -> None:
+    """Write plain values, so that `read_yaml` reads the same."""
+    write_text(path, yaml.dump(value, Dumper=_Dumper, sort_keys=False))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -94,9 +100,14 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that `_Loader` would take for a number."""
+
+
+for _side in (_Loader, _Dumper):
+    _side.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+    )
 
 
 def _problems(cls: type[Settings], error: pydantic.ValidationError) -> dict[tuple[str, ...], str]:

@@ -7,8 +7,7 @@ from pydantic import Field
 
 from ablation.analysis.params import AggregateParams, Name, ReportParams
 from ablation.common.errors import InvalidInput
-from ablation.common.files import write_yaml
-from ablation.common.settings import Settings, nearest, read_yaml
+from ablation.common.settings import Settings, nearest, read_yaml, write_yaml
 from ablation.data.params import DataParams, DownloadParams, NormalizeParams
 from ablation.evaluation.params import EvaluateParams
 from ablation.training.params import Seeds, TrainParams, VariantParams
