@@ -45,6 +45,14 @@ def test_a_study_without_mistakes_has_an_empty_table(tmp_path: Path) -> None:
     assert mistakes.empty and list(mistakes) == MISTAKES
 
 
+def test_a_class_may_be_called_as_pandas_calls_a_missing_value(tmp_path: Path) -> None:
+    params = write_study(tmp_path)
+    for variant in VARIANTS:
+        (tmp_path / "runs" / variant / "evaluation/confusion.csv").write_text("label,prediction,count\nNA,null,3\n")
+    confusion = read_classes(params, tmp_path / "runs").confusion
+    assert confusion[["label", "prediction", "count"]].to_numpy().tolist() == [["NA", "null", 3]] * len(VARIANTS)
+
+
 @pytest.mark.parametrize("name", ["confusion.csv", "mistakes.json"])
 def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
     params = write_study(tmp_path)

@@ -168,8 +168,33 @@ def test_what_no_variant_has_left_is_not_removed(is_link: bool, tmp_path: Path, 
         Path("runs/mine/notes.txt").touch()
     with pytest.raises(InvalidInput) as caught:
         remove_others(params, Path("runs"))
-    assert str(caught.value) == "runs/mine: not of a variant; results depend on all of runs, so move it elsewhere"
+    stray = "runs/mine" if is_link else "runs/mine/notes.txt"
+    told = "no stage has written it; results depend on all of runs, so move it elsewhere"
+    assert str(caught.value) == f"{stray}: {told}"
     assert Path("runs/mine/weights").is_dir()
+
+
+@pytest.mark.parametrize("stray", ["notes.txt", "simple_nn/mine.csv", "simple_nn/sub/mine.csv", "notes/mine.csv"])
+def test_a_file_that_no_stage_has_written_ends_the_stage_before_anything_is_removed(
+    stray: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    params = write_study(tmp_path)
+    Path("runs/gone/weights").mkdir(parents=True)
+    Path("runs", stray).parent.mkdir(exist_ok=True)
+    Path("runs", stray).touch()
+    named = Path("runs", stray.removesuffix("/mine.csv") if stray != "simple_nn/mine.csv" else stray)
+    with pytest.raises(InvalidInput, match=f"^{named}: no stage has written it"):
+        remove_others(params, Path("runs"))
+    assert Path("runs/gone/weights").is_dir()
+
+
+def test_files_that_systems_leave_are_no_concern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    params = write_study(tmp_path)
+    for path in ("runs/.DS_Store", "runs/simple_nn/.DS_Store", "runs/.gitignore"):
+        Path(path).touch()
+    remove_others(params, Path("runs"))
 
 
 def test_a_speed_is_the_median_epochs_and_each_loss_that_of_its_split(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Per-class accuracy, confusion matrix and most confident mistakes of each variant, on the test split."""
 
+import functools
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +33,9 @@ def read_classes(params: ReportParams, folder: Path) -> Classes:
         for seed in seeds:
             for name, share in evaluations[seed]["test"]["per_class_accuracy"].items():
                 accuracy.append({"variant": variant, "seed": seed, "class": name, "accuracy": share})
-        counts = read_required(folder / variant / "evaluation/confusion.csv", pd.read_csv)
+        # A class may be called NA or null.
+        read = functools.partial(pd.read_csv, keep_default_na=False)
+        counts = read_required(folder / variant / "evaluation/confusion.csv", read)
         counts.insert(0, "variant", variant)
         confusion.append(counts)
         ranked = read_required(folder / variant / "evaluation/mistakes.json")

@@ -13,6 +13,7 @@ from ablation.common.errors import InvalidInput
 from ablation.common.files import read_json
 
 LEFT_BY_A_VARIANT = {"weights", "metrics", "timing", "evaluation", ".gitignore"}
+IGNORED = {".DS_Store", ".gitignore"}  # DVC does not hash them, or git does not
 CURVES = {  # column -> what dvclive calls it
     "train_loss": "train/loss",
     "train_accuracy": "train/accuracy",
@@ -82,15 +83,24 @@ def remove_others(params: ReportParams, folder: Path) -> None:
     """Remove what variants no longer in the study left below `folder`; DVC's cache keeps what their stages finished.
 
     The stage aggregate depends on the whole folder: dvc.lock would hold a hash that no clone can reproduce. Raises
-    InvalidInput at a folder that no variant left.
+    InvalidInput at a file or folder that no stage has written, before anything is removed.
     """
-    for runs in sorted(path for path in folder.iterdir() if path.is_dir() and path.name not in params.variants):
-        if runs.is_symlink() or not {path.name for path in runs.iterdir()} <= LEFT_BY_A_VARIANT:
-            raise InvalidInput(f"{runs}: not of a variant; results depend on all of {folder}, so move it elsewhere")
+    variants = sorted(path for path in folder.iterdir() if path.name not in IGNORED)
+    for path in [path for runs in variants for path in _foreign(runs)]:
+        raise InvalidInput(f"{path}: no stage has written it; results depend on all of {folder}, so move it elsewhere")
+    for runs in (path for path in variants if path.name not in params.variants):
         empty = not any(path.is_file() for path in runs.rglob("*"))  # made by DVC before a first run
         shutil.rmtree(runs)
         if not empty:
             print(f"note: {runs} removed: not in the study; what its stages finished remains in DVC's cache")
+
+
+def _foreign(runs: Path) -> list[Path]:
+    """What does not belong in `folder`/variant: the path itself where it is no folder of a variant, else its strays."""
+    if runs.is_symlink() or not runs.is_dir():
+        return [runs]
+    strays = sorted(path for path in runs.iterdir() if path.name not in LEFT_BY_A_VARIANT | IGNORED)
+    return [runs] if strays and not any((runs / name).exists() for name in LEFT_BY_A_VARIANT) else strays
 
 
 def read_num_images(params: ReportParams, folder: Path) -> dict[str, int]:
