@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from ablation.configuration.study import resolve
-from ablation.data.augmentation import crop_flip, windows
+from ablation.data.augmentation import take_crops, windows
 from ablation.data.splits import Normalization, Split, Statistics, channels_last, read_split, read_statistics
 from ablation.models.build import build_model
 from ablation.models.params import SimpleNNParams
@@ -149,7 +149,7 @@ def augment_ours(splits: str, num_images: int, device: str, num_threads: int) ->
 
     def epoch() -> None:
         for plan in epoch_plan(0, 1, num_images).to(place).split(BATCH_SIZE, dim=1):
-            normalization(crop_flip(view, *plan))
+            normalization(take_crops(view, *plan))
 
     return lambda: num_images / _seconds(epoch, place)
 

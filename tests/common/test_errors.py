@@ -94,7 +94,7 @@ def test_a_stage_whose_script_changed_while_it_ran_fails(tmp_path):
     script = tmp_path / "stage.py"
     script.write_text("from ablation.common.errors import run\nrun(lambda: open(__file__, 'a').write('# edited'))\n")
     result = subprocess.run([sys.executable, script.name], cwd=tmp_path, capture_output=True, text=True)
-    line = "error: stage.py: changed while this stage ran, so no version of the code has these results; run it again\n"
+    line = "error: stage.py: changed while this stage ran, so its results match no version of it; run it again\n"
     assert (result.returncode, result.stdout, result.stderr) == (1, "", line)
 
 
@@ -104,7 +104,7 @@ def test_a_training_tells_that_its_checkpoints_are_kept(tmp_path):
         "from ablation.common.errors import run\nrun(lambda: open(__file__, 'a').write('# edited'), resumable=True)\n"
     )
     result = subprocess.run([sys.executable, script.name], cwd=tmp_path, capture_output=True, text=True)
-    assert result.stderr.endswith("run it again; its checkpoints serve the code as it was\n")
+    assert result.stderr.endswith("run it again; its checkpoints remain valid for the previous code\n")
 
 
 def test_a_module_that_changed_before_the_stage_had_imported_it_fails(tmp_path):
@@ -123,7 +123,7 @@ run(main)"""
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": "."}, capture_output=True, text=True
     )
-    line = "error: ablation/late.py: changed while this stage ran, so no version of the code has these results; run it"
+    line = "error: ablation/late.py: changed while this stage ran, so its results match no version of it; run it"
     assert (result.returncode, result.stdout, result.stderr) == (1, "", f"{line} again\n")
 
 

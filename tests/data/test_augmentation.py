@@ -4,7 +4,7 @@ import torch
 import torchvision.transforms.v2.functional as reference
 from scipy.stats import chisquare
 
-from ablation.data.augmentation import AUGMENTATIONS, CROP_FLIP, crop_flip, unaugmented, windows
+from ablation.data.augmentation import AUGMENTATIONS, CROP_FLIP, take_crops, unaugmented, windows
 from ablation.training.randomness import epoch_plan
 
 
@@ -21,7 +21,7 @@ def test_batched_crop_and_flip_equal_torchvision_image_by_image(name: str) -> No
     plans = [epoch_plan(seed, epoch, 300, augmentation) for seed, epoch in ((0, 1), (7, 2), (1, 300))]
     plan = torch.cat([corners.T, *plans], dim=1)
 
-    batch = crop_flip(windows(images, augmentation), *plan)
+    batch = take_crops(windows(images, augmentation), *plan)
 
     mode = "reflect" if augmentation.reflect else "constant"
     for crop, (flip, index, top, left) in zip(batch, plan.T.tolist(), strict=True):
@@ -47,7 +47,7 @@ def test_center_offset_without_flip_is_the_image(name: str) -> None:
     augmentation, images = AUGMENTATIONS[name], noise(5)
     index, view = torch.arange(5), windows(images, augmentation)
     center = torch.full((5,), augmentation.padding)
-    crops = crop_flip(view, torch.zeros(5, dtype=torch.int64), index, center, center)
+    crops = take_crops(view, torch.zeros(5, dtype=torch.int64), index, center, center)
     assert torch.equal(crops.permute(0, 3, 1, 2), images)
     assert torch.equal(unaugmented(view).permute(0, 3, 1, 2), images)
 

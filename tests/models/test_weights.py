@@ -81,14 +81,14 @@ def test_truncated_file(num_bytes: int, tmp_path: Path) -> None:
     path = tmp_path / "seed-0.safetensors"
     save_weights(path, trained(SIMPLE_NN), SIMPLE_NN)
     path.write_bytes(path.read_bytes()[:num_bytes])
-    with pytest.raises(InvalidInput, match=r"seed-0\.safetensors: not a whole safetensors file .*train") as error:
+    with pytest.raises(InvalidInput, match=r"seed-0\.safetensors: damaged safetensors file .*train") as error:
         load_weights(path)
     assert "\n" not in str(error.value)
 
 
 def test_not_safetensors_or_absent(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("a text of more than eight bytes")
-    with pytest.raises(InvalidInput, match=r"notes\.txt: not a whole safetensors file"):
+    with pytest.raises(InvalidInput, match=r"notes\.txt: damaged safetensors file"):
         load_weights(tmp_path / "notes.txt")
     with pytest.raises(InvalidInput, match=r"absent: no such file$"):
         load_weights(tmp_path / "absent")

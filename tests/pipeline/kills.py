@@ -68,7 +68,7 @@ class Project:
 
     def resumed(self) -> int:
         """How many seeds the last `repro` resumed from a checkpoint."""
-        return self.log.read_text().count(" goes on after epoch ")
+        return self.log.read_text().count(" resumes after epoch ")
 
     def outcome(self) -> dict[str, bytes]:
         """Every file of the runs and their aggregate that has to be the same on every run."""

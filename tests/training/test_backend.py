@@ -91,7 +91,7 @@ def test_where_one_fails_pytorchs_take_over_with_a_note(
     monkeypatch.setattr(f"ablation.training.{kernel}", fails)
     use_kernels(variant_params("resnet20_dws"), able, 100)
     assert layers._gpu_kernels is None and "triton" not in versions()
-    note = "note: layers by PyTorch's kernels, training is up to 2.5 times as slow"
+    note = "note: training with PyTorch's kernels, up to 2.4 times as slow"
     assert capsys.readouterr().err == f"{note} ({(str(error) or repr(error)).splitlines()[0]})\n"
 
 

@@ -50,13 +50,13 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_serves(damage, 
 
     assert loaded is not None and loaded["epochs"][0]["number"] == 1
     aside = tmp_path / "epoch-000002.damaged"
-    assert capsys.readouterr().err == f"{aside}: damaged checkpoint set aside; going on from the one before it\n"
+    assert capsys.readouterr().err == f"{aside}: damaged checkpoint set aside; resuming from the one before it\n"
     assert aside.exists() and not newest.exists()
 
     (tmp_path / "epoch-000001.pt").write_bytes(b"")
     assert checkpoint.load(tmp_path) is None
     aside = tmp_path / "epoch-000001.damaged"
-    assert capsys.readouterr().err == f"{aside}: damaged checkpoint set aside; training starts anew\n"
+    assert capsys.readouterr().err == f"{aside}: damaged checkpoint set aside; training starts over\n"
 
 
 def test_what_a_kill_left_in_the_middle_of_a_write_is_removed(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_a_folder_in_use_is_waited_for(tmp_path: Path, capsys) -> None:
         assert (folder / "lock").read_text() == str(os.getpid())
     assert (
         capsys.readouterr().err
-        == f"note: process {other.pid} is already running this training; waiting for it to finish\n"
+        == f"note: process {other.pid} trains this or has the same settings; waiting for it to end\n"
     )
 
 

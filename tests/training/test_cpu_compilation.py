@@ -33,7 +33,7 @@ def test_simple_nn_trains_with_them_on_a_cpu_and_records_what_compiled_them(
 COMPILERS = {  # -> what the note says of them
     "absent": "[Errno 2] No such file or directory: 'absent'",
     "false": "false failed",
-    "clang": 'cpu_kernels.c:9:2: error: "GCC is needed"',
+    "clang": 'cpu_kernels.c:9:2: error: "GCC is required"',
 }
 
 
@@ -50,7 +50,7 @@ def test_without_gcc_pytorch_takes_over_with_a_note(
     monkeypatch.setenv("CC", compiler)
     use_kernels(variant_params("simple_nn"), CPU, 100)
     assert layers._cpu_kernel is None and "gcc" not in versions()
-    note = f"note: layers by PyTorch's kernels, training is up to 2.5 times as slow ({reason})\n"
+    note = f"note: training with PyTorch's kernels, up to 2.4 times as slow ({reason})\n"
     assert capsys.readouterr().err == note
     assert list(tmp_path.rglob("*.so")) == []
 

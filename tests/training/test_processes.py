@@ -55,7 +55,7 @@ def test_a_seed_that_fails_ends_the_others_with_its_own_line(tmp_path: Path, cap
 @linux
 @pytest.mark.parametrize(
     ("number", "told"),
-    [(signal.SIGKILL, "SIGKILL, possibly for lack of memory"), (signal.SIGTERM, "SIGTERM")],
+    [(signal.SIGKILL, "SIGKILL, possibly out of memory"), (signal.SIGTERM, "SIGTERM")],
 )
 def test_a_killed_seed_is_named(number: signal.Signals, told: str) -> None:
     def train(seed: int) -> None:

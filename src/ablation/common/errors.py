@@ -37,9 +37,9 @@ def run(stage: Callable[..., None], *arguments: str, resumable: bool = False) ->
 def check_code(resumable: bool = False) -> None:
     """Raise InvalidInput if code that this stage has loaded has changed on disk since the stage started."""
     if path := changed():
-        kept = "; its checkpoints serve the code as it was" if resumable else ""
+        kept = "; its checkpoints remain valid for the previous code" if resumable else ""
         raise InvalidInput(
-            f"{os.path.relpath(path)}: changed while this stage ran, so no version of the code has these results; "
+            f"{os.path.relpath(path)}: changed while this stage ran, so its results match no version of it; "
             f"run it again{kept}"
         )
 

@@ -44,7 +44,7 @@ def windows(images: Tensor, augmentation: Augmentation = CROP_FLIP) -> Tensor:
     return padded.as_strided((2, n, k, k, h, w, c), (flip, image, row, column, row, column, channel))
 
 
-def crop_flip(windows: Tensor, flips: Tensor, index: Tensor, tops: Tensor, lefts: Tensor) -> Tensor:
+def take_crops(windows: Tensor, flips: Tensor, index: Tensor, tops: Tensor, lefts: Tensor) -> Tensor:
     """The crop of image `index[i]`, mirrored where `flips[i]` is 1, with offsets `tops[i], lefts[i]` (0..2 * padding).
 
     windows: from `windows`; the others: integer [B]. Returns uint8 [B, H, W, 3].

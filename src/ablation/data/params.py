@@ -49,7 +49,7 @@ class DataParams(DownloadParams, NormalizeParams):
             )
         if self.label == "cifar10" and (self.source != "cifar10" or self.md5 != OFFICIAL_MD5):
             raise ValueError(
-                f"label 'cifar10' is kept for the official archive (md5 {OFFICIAL_MD5}); "
+                f"label 'cifar10' is reserved for the official archive (md5 {OFFICIAL_MD5}); "
                 "name other data otherwise, for example digits or cifar10-jpeg"
             )
         return self

@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ablation.data.augmentation import CROP_FLIP, crop_flip, windows
+from ablation.data.augmentation import CROP_FLIP, take_crops, windows
 
 NUM_IMAGES = 3  # per class
 NUM_VERSIONS = 3  # augmented, per image
@@ -48,5 +48,5 @@ def _tiles(image: NDArray[np.uint8], generator: torch.Generator) -> list[NDArray
     flips = torch.randint(2, (NUM_VERSIONS,), generator=generator)
     tops, lefts = torch.randint(CROP_FLIP.num_offsets, (2, NUM_VERSIONS), generator=generator)
     view = windows(torch.from_numpy(image[None]))
-    augmented = crop_flip(view, index=index, flips=flips, tops=tops, lefts=lefts)
+    augmented = take_crops(view, index=index, flips=flips, tops=tops, lefts=lefts)
     return [image.transpose(1, 2, 0), *augmented.numpy()]

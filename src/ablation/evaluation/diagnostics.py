@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ablation.data.splits import Normalization, Statistics, channels_last
+from ablation.models import layers
 
-ACTIVATIONS = {F.relu, F.leaky_relu, F.silu, F.gelu}
+ACTIVATIONS = {*layers.ACTIVATIONS.values(), F.gelu}
 NEAR_ZERO = 1e-3  # of the layer's largest weight
 NUM_BATCH_NORM_IMAGES = 250  # fixed, since the evaluation's batch size must not change a result
 LOG10_EDGES = [i / 5 for i in range(-30, 1)]  # of the histogram of weights relative to their layer's largest

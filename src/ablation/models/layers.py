@@ -16,7 +16,8 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "leaky_relu": F.leaky_relu,
     "swish": F.silu,  # x * sigmoid(x)
 }
-SLOPES = {"relu": 0.0, "leaky_relu": 0.01}  # for negative values; Swish is not monotonic, with its minimum at -1.28
+# For negative values; None: not monotonic, as Swish, whose minimum is at -1.28, so it does not commute with max-pooling
+SLOPES = {"relu": 0.0, "leaky_relu": 0.01, "swish": None}
 MAX_CHANNELS = 64  # of the input; more have not been measured
 MAX_ELEMENTS = 2**31  # of a tensor; the GPU kernels use 32-bit indices
 CpuKernel = Callable[[Tensor, nn.Conv2d, nn.BatchNorm2d | None, float | None], Tensor]
@@ -121,7 +122,7 @@ def norm_activation(
     Fused when trained on a GPU uncompiled; torch's compiler does its own fusion.
     """
     if _gpu_kernels is not None and _norms_on_gpu(input, bn):
-        return _gpu_kernels.batch_norm(input, bn, 1.0 if activation is None else SLOPES.get(activation), shortcut)
+        return _gpu_kernels.batch_norm(input, bn, 1.0 if activation is None else SLOPES[activation], shortcut)
     x: Tensor = bn(input)
     if shortcut is not None:
         x = x + shortcut
@@ -144,7 +145,7 @@ def conv_pool(input: Tensor, conv: Conv2d, bn: nn.Module, activation: str) -> Te
     conv: with stride 1, no padding and a bias; bn: `nn.BatchNorm2d(K)` or `nn.Identity()`. Fused into one kernel when
     trained on a CPU, in float32 and uncompiled.
     """
-    slope = SLOPES.get(activation)
+    slope = SLOPES[activation]
     if _cpu_kernel is not None and _suits_cpu_kernel(input, conv, bn):
         return _cpu_kernel(input, conv, bn if isinstance(bn, nn.BatchNorm2d) else None, slope)
     x = conv(input)

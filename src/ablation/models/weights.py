@@ -44,7 +44,7 @@ def load_weights(path: Path) -> nn.Module:
             metadata = file.metadata() or {}
         state = safetensors.torch.load_file(path)
     except SafetensorError as error:
-        raise InvalidInput(f"{path}: not a whole safetensors file ({error}); train the variant again") from None
+        raise InvalidInput(f"{path}: damaged safetensors file ({error}); train the variant again") from None
     try:
         params = _Metadata.parse({"model": json.loads(metadata["model"])}, str(path)).model
         model = build_model(params)

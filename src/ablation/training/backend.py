@@ -96,7 +96,7 @@ def use_kernels(params: TrainParams, device: torch.device, num_images: int) -> N
             raise InvalidInput(f"could not compile the kernels of this project: {reason}") from None
         lines = (str(error) or repr(error)).splitlines()
         reason = next((line for line in lines if "error" in line), lines[0])
-        print(f"note: layers by PyTorch's kernels, training is up to 2.5 times as slow ({reason})", file=sys.stderr)
+        print(f"note: training with PyTorch's kernels, up to 2.4 times as slow ({reason})", file=sys.stderr)
 
 
 def try_out(params: TrainParams, device: torch.device, num_images: int) -> None:

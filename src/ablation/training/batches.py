@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ablation.data.augmentation import AUGMENTATIONS, Augmentation, crop_flip, windows
+from ablation.data.augmentation import AUGMENTATIONS, Augmentation, take_crops, windows
 from ablation.data.splits import Normalization, Split, channels_last
 from ablation.training.params import TrainParams
 
@@ -40,5 +40,5 @@ def make_batch(plan: Tensor, data: Data) -> tuple[Tensor, Tensor]:
     """Inputs float [B, 3, H, W] and labels [B] of one step; plan: int64 [4, B] as from `epoch_plan`."""
     flips, index, tops, lefts = plan
     images = data.train_images
-    batch = crop_flip(images, flips, index, tops, lefts) if data.augmentation else images.index_select(0, index)
+    batch = take_crops(images, flips, index, tops, lefts) if data.augmentation else images.index_select(0, index)
     return data.normalization(batch), data.train_labels[index]

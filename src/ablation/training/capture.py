@@ -55,7 +55,7 @@ def captured_step(step: Step, model: nn.Module, optimizer: Optimizer, sums: Tens
                 if out_of_memory(cause):
                     raise cause from None
                 reason = (str(cause) or repr(cause)).splitlines()[0]
-                print(f"note: no CUDA graph, continuing without ({reason})", file=sys.stderr)
+                print(f"note: could not capture a CUDA graph, continuing without ({reason})", file=sys.stderr)
                 del cause  # its frames keep the failed step's tensors alive
         if num_images not in graphs:
             return step(plan)

@@ -70,7 +70,10 @@ def locked(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             lock.seek(0)
             holder = lock.read()
-            print(f"note: process {holder} is already running this training; waiting for it to finish", file=sys.stderr)
+            print(
+                f"note: process {holder} trains this or has the same settings; waiting for it to end",
+                file=sys.stderr,
+            )
             fcntl.flock(lock, fcntl.LOCK_EX)
         lock.truncate(0)
         lock.write(str(os.getpid()))
@@ -111,6 +114,6 @@ def load(folder: Path) -> dict[str, Any] | None:
             return state
         aside = path.with_suffix(".damaged")
         path.replace(aside)
-        how = "going on from the one before it" if any(folder.glob("epoch-*.pt")) else "training starts anew"
+        how = "resuming from the one before it" if any(folder.glob("epoch-*.pt")) else "training starts over"
         print(f"{aside}: damaged checkpoint set aside; {how}", file=sys.stderr)
     return None

@@ -6,7 +6,7 @@
    the blocks. Inputs, outputs and their gradients are channels-last, [num_images][height][width][channels]. */
 
 #if !defined(__GNUC__) || defined(__clang__)
-#error "GCC is needed" /* clang's code takes three times as long */
+#error "GCC is required" /* clang's code takes three times as long */
 #endif
 
 #include "cpu_places.h"

@@ -16,7 +16,8 @@ class Optimizer:
     The classes import torch's compiler on first use, which takes a second, and take twice as long for an update.
 
     lr: the learning rate; on CUDA a tensor, which a captured graph reads on each replay.
-    state: all that steps change besides the parameters, zero before the first; name -> a tensor per parameter.
+    state: all that steps change besides the parameters, zero before the first; torch.optim's name -> a tensor per
+    parameter.
     """
 
     def __init__(self, model: nn.Module, params: TrainParams, device: torch.device) -> None:
@@ -25,10 +26,10 @@ class Optimizer:
         self.on_cuda = device.type == "cuda"
         self.lr: float | Tensor = torch.tensor(params.lr, device=device) if self.on_cuda else params.lr
         if isinstance(self.settings, SGDParams):
-            self.state = {"momentum": [torch.zeros_like(p) for p in self.parameters]}
+            self.state = {"momentum_buffer": [torch.zeros_like(p) for p in self.parameters]}
         else:
-            self.state = {name: [torch.zeros_like(p) for p in self.parameters] for name in ("mean", "square")}
-            self.state["steps"] = [torch.zeros((), device=device) for _ in self.parameters]
+            self.state = {name: [torch.zeros_like(p) for p in self.parameters] for name in ("exp_avg", "exp_avg_sq")}
+            self.state["step"] = [torch.zeros((), device=device) for _ in self.parameters]
 
     def set_lr(self, lr: float) -> None:
         if isinstance(self.lr, Tensor):
@@ -45,7 +46,7 @@ class Optimizer:
             sgd(
                 self.parameters,
                 gradients,
-                [*self.state["momentum"]],
+                [*self.state["momentum_buffer"]],
                 momentum=self.settings.momentum,
                 dampening=0.0,
                 nesterov=self.settings.nesterov,
@@ -55,10 +56,10 @@ class Optimizer:
             adam(
                 self.parameters,
                 gradients,
-                self.state["mean"],
-                self.state["square"],
+                self.state["exp_avg"],
+                self.state["exp_avg_sq"],
                 [],
-                self.state["steps"],
+                self.state["step"],
                 beta1=self.settings.beta1,
                 beta2=self.settings.beta2,
                 eps=1e-8,

@@ -44,7 +44,7 @@ class StepParams(Settings):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.milestones != sorted(set(self.milestones)):
-            raise ValueError(f"milestones {self.milestones} must increase")
+            raise ValueError(f"milestones {self.milestones} must be strictly increasing")
         return self
 
 

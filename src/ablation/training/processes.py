@@ -74,7 +74,7 @@ def _child(train: Callable[[int], object], seed: int, parent: int) -> None:
 def _check(seed: int, exit_code: int | None) -> None:
     if exit_code is not None and exit_code < 0:
         name = signal.Signals(-exit_code).name
-        why = ", possibly for lack of memory" if name == "SIGKILL" else ""
+        why = ", possibly out of memory" if name == "SIGKILL" else ""
         raise InvalidInput(f"the process of seed {seed} was killed by {name}{why}")
     if exit_code:
         sys.exit(exit_code)  # the child has printed why

@@ -91,7 +91,7 @@ def train_seed(
         for trained in run.epochs:
             curves.log(trained)
         finished = run.finished(params.epochs)
-        how = "already finished: restored from its checkpoint" if finished else f"goes on after epoch {len(run.epochs)}"
+        how = "already finished: restored from its checkpoint" if finished else f"resumes after epoch {len(run.epochs)}"
         print(f"{output.name} seed {seed} {how}", flush=True)
     saved, save_seconds = clock(), 0.0  # by the seed's own clock: a save holds up all that share it
     for epoch in train_epochs(run, params, seed, data, clock):
@@ -102,7 +102,8 @@ def train_seed(
         _print_epoch(f"{output.name} seed {seed} epoch {epoch.number}/{params.epochs}", epoch)
         start = time.monotonic()
         due = epoch.number % params.checkpoint_every_epochs == 0
-        if due and save_seconds <= CHECKPOINT_SHARE * (clock() - saved):
+        last = run.finished(params.epochs)  # then it is saved below
+        if due and not last and save_seconds <= CHECKPOINT_SHARE * (clock() - saved):
             checkpoint.save(checkpoints / name, epoch.number, run.state())
             saved, save_seconds = clock(), time.monotonic() - start
     checkpoint.save(checkpoints / name, len(run.epochs), run.state())
