@@ -23,11 +23,12 @@ from ablation.models.build import build_model
 from ablation.models.params import SimpleNNParams
 from ablation.training.backend import prepare
 from ablation.training.batches import Data, load_data
+from ablation.training.clock import Clock
 from ablation.training.loop import new_run, train_epochs
 from ablation.training.params import VariantParams
 from ablation.training.processes import num_processes, run_in_processes
 from ablation.training.randomness import epoch_plan
-from ablation.training.streams import SharedClock, run_on_streams
+from ablation.training.streams import run_on_streams
 
 Measure = Callable[[], float]
 BATCH_SIZE = 128  # images
@@ -38,7 +39,7 @@ def ours(variant: str, splits: str, num_images: int, device: str, **overrides: i
     """Training images/s of one seed, an epoch at a time."""
     params, data = prepared(variant, splits, num_images, device, **overrides)
     torch.set_num_threads(params.num_threads)
-    epochs = filter(None, train_epochs(new_run(params, 0, data), params, 0, data))
+    epochs = filter(None, train_epochs(new_run(params, 0, data), params, 0, data, Clock()))
     return lambda: next(epochs).images_per_second
 
 
@@ -49,13 +50,13 @@ def ours_seeds(
     params, data = prepared(variant, splits, num_images, device, **overrides, epochs=epochs)
     place = data.train_labels.device
 
-    def train(clock: SharedClock, seed: int) -> Iterator[None]:
+    def train(clock: Clock, seed: int) -> Iterator[None]:
         for _ in train_epochs(new_run(params, seed, data), params, seed, data, clock):
             yield
 
     def train_alone(seed: int) -> None:
         torch.set_num_threads(params.num_threads)
-        for _ in train(SharedClock(), seed):
+        for _ in train(Clock(), seed):
             pass
 
     def measure() -> float:

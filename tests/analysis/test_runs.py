@@ -36,6 +36,7 @@ def test_a_row_holds_the_figures_of_its_run(tmp_path: Path) -> None:
     assert (row["best_epoch"], row["epochs"]) == (3, 3)
     assert row["seconds"] == 6.0
     assert row["images_per_second"] == 1200.0
+    assert row["concurrent_seeds"] == 3
     assert (row["parameters"], row["multiply_adds"]) == (82_030, 1_120_000)
     assert (row["device"], row["precision"], row["torch"]) == ("cpu", "fp32", "2.14.1")
     assert pd.isna(row["diverged_epoch"])

@@ -11,6 +11,7 @@ from ablation.configuration.study import resolve
 from ablation.data.augmentation import CROP_FLIP
 from ablation.data.splits import Normalization, Split, Statistics, channels_last
 from ablation.training.batches import load_data
+from ablation.training.clock import Clock
 from ablation.training.loop import new_run, train_epochs
 from ablation.training.params import VariantParams
 from ablation.training.randomness import derive
@@ -42,7 +43,7 @@ def ours(split, params):
     """Our run after its one batch, all 64 images."""
     data = load_data(split, split, NORMALIZATION, params, CPU)
     run = new_run(params, 0, data)
-    list(train_epochs(run, params, 0, data))
+    list(train_epochs(run, params, 0, data, Clock()))
     return run
 
 

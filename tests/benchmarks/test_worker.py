@@ -78,7 +78,7 @@ def test_a_loop_trains_on_the_images_that_it_counts(work, arguments, splits, cou
 @pytest.mark.parametrize(
     ("work", "arguments", "module", "name", "images"),
     [
-        ("augment_ours", {"device": "cpu", "num_threads": 1}, worker, "crop_flip", lambda view, flips, *_: len(flips)),
+        ("augment_ours", {"device": "cpu", "num_threads": 1}, worker, "take_crops", lambda view, flips, *_: len(flips)),
         ("augment_torchvision", {"image_type": "PIL"}, baselines.Images, "__getitem__", lambda *_: 1),
         ("augment_torchvision", {"image_type": "tensor"}, baselines.Images, "__getitem__", lambda *_: 1),
         ("augment_tensor_loop", {"device": "cpu"}, baselines, "crop", lambda images, *_: len(images)),

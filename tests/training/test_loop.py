@@ -1,4 +1,3 @@
-import time
 from dataclasses import replace
 
 import pytest
@@ -8,8 +7,9 @@ import torch.nn.functional as F
 from ablation.data.splits import Split
 from ablation.models.speedrun import patch_covariance, whitening_filters
 from ablation.training import loop
-from ablation.training.backend import epoch_clock, prepare
+from ablation.training.backend import prepare
 from ablation.training.batches import load_data, make_batch
+from ablation.training.clock import Clock
 from ablation.training.loop import new_run, train_epochs, validate
 from ablation.training.optimization import learning_rate
 from ablation.training.randomness import epoch_plan
@@ -26,7 +26,7 @@ def same(a, b) -> bool:
 
 def run_to_end(params, seed, data, run=None):
     run = run or new_run(params, seed, data)
-    for _ in train_epochs(run, params, seed, data):
+    for _ in train_epochs(run, params, seed, data, Clock()):
         pass
     return run
 
@@ -84,7 +84,7 @@ def test_an_interrupted_run_ends_with_the_bits_of_an_uninterrupted_one(
     whole = run_to_end(params, 5, data)
 
     first = new_run(params, 5, data)
-    epochs = filter(None, train_epochs(first, params, 5, data))
+    epochs = filter(None, train_epochs(first, params, 5, data, Clock()))
     next(epochs), next(epochs)
     state = first.state()
     torch.manual_seed(99)
@@ -136,7 +136,7 @@ def test_two_runs_on_cuda_have_the_same_bits(
     data = load_data(train_split, val_split, normalization, params, device)
     runs = [new_run(params, 0, data) for _ in range(2)]
     for run in runs:
-        for _ in train_epochs(run, params, 0, data):
+        for _ in train_epochs(run, params, 0, data, Clock()):
             pass
     assert same(runs[0].model, runs[1].model)
     assert "could not capture" not in capsys.readouterr().err
@@ -158,7 +158,7 @@ def test_a_diverged_epoch_is_never_the_best(variant_params, train_split, val_spl
     only_class_0 = Split(val_split.images, torch.zeros_like(val_split.labels))
     data = load_data(train_split, only_class_0, normalization, params, CPU)
     run = new_run(params, 0, data)
-    epochs = filter(None, train_epochs(run, params, 0, data))
+    epochs = filter(None, train_epochs(run, params, 0, data, Clock()))
     assert next(epochs).val_accuracy < 1
     with torch.no_grad():
         next(run.model.parameters()).fill_(torch.nan)
@@ -174,20 +174,12 @@ def test_bf16_computes_in_bfloat16(variant_params, train_split, val_split, norma
     assert run_to_end(params, 0, data).epochs[-1].train_loss != exact
 
 
-def test_a_seed_on_one_thread_is_timed_by_its_own_work() -> None:
-    clock, wall = epoch_clock(CPU, 1), time.perf_counter()
-    start = clock()
-    time.sleep(0.2)  # as while other seeds have the core
-    assert clock() - start < 0.1 < time.perf_counter() - wall
-    assert epoch_clock(CPU, 2) is time.perf_counter
-
-
 def test_every_step_has_its_rate_of_the_schedule(variant_params, train_split, val_split, normalization) -> None:
     schedule = {"name": "one_cycle", "warmup": 0.5, "start": 0.1, "end": 0.0}
     params = variant_params("simple_nn", batch_size=30, epochs=2, schedule=schedule)
     data = load_data(train_split, val_split, normalization, params, CPU)
     run = new_run(params, 0, data)
-    steps = [epoch is None and run.optimizer.lr for epoch in train_epochs(run, params, 0, data)]
+    steps = [epoch is None and run.optimizer.lr for epoch in train_epochs(run, params, 0, data, Clock())]
     rates = [lr for lr in steps if lr]
     assert rates == [learning_rate(params, step, 8) for step in range(8)]  # the fourth batch of an epoch is smaller
     assert [epoch.lr for epoch in run.epochs] == [rates[0], rates[4]]
@@ -220,7 +212,7 @@ def test_an_epochs_seconds_are_those_of_its_steps(
     params = variant_params("simple_nn", batch_size=30)
     data = load_data(train_split, val_split, normalization, params, CPU)
     run = new_run(params, 0, data)
-    for _ in train_epochs(run, params, 0, data, lambda: seconds[0]):
+    for _ in train_epochs(run, params, 0, data, Clock(lambda: seconds[0])):
         seconds[0] += 2
     assert [(epoch.seconds, epoch.images_per_second) for epoch in run.epochs] == [(8, 100 / 8)] * 2  # 4 batches
 

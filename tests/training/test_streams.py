@@ -1,4 +1,3 @@
-import time
 from contextlib import AbstractContextManager, nullcontext
 
 import pytest
@@ -7,8 +6,9 @@ import torch
 from ablation.training import streams
 from ablation.training.backend import prepare
 from ablation.training.batches import load_data
+from ablation.training.clock import Clock
 from ablation.training.loop import new_run, train_epochs
-from ablation.training.streams import SeedStream, SharedClock, run_on_streams, take_turns
+from ablation.training.streams import SeedStream, run_on_streams, take_turns
 
 CPU = torch.device("cpu")
 
@@ -43,10 +43,10 @@ def test_seeds_that_take_turns_get_the_bits_of_seeds_alone(
     results = []
     for together in (False, True):
         runs = [new_run(params, seed, data) for seed in range(3)]
-        steps = [train_epochs(run, params, seed, data) for seed, run in enumerate(runs)]
+        steps = [train_epochs(run, params, seed, data, Clock()) for seed, run in enumerate(runs)]
         groups = [steps] if together else [[one] for one in steps]
         for group in groups:
-            take_turns([(one, OwnGenerator()) for one in group], SharedClock())
+            take_turns([(one, OwnGenerator()) for one in group], Clock())
         assert [len(run.epochs) for run in runs] == [2, 2, 2]
         results.append(weights_of(runs))
     assert equal(*results)
@@ -61,8 +61,8 @@ def test_turns_without_a_generator_of_ones_own_would_change_dropout(
     results = []
     for context in (OwnGenerator, nullcontext):
         runs = [new_run(params, seed, data) for seed in range(3)]
-        steps = [train_epochs(run, params, seed, data) for seed, run in enumerate(runs)]
-        take_turns([(one, context()) for one in steps], SharedClock())
+        steps = [train_epochs(run, params, seed, data, Clock()) for seed, run in enumerate(runs)]
+        take_turns([(one, context()) for one in steps], Clock())
         results.append(weights_of(runs))
     assert not equal(*results)
 
@@ -76,16 +76,14 @@ def test_runs_of_any_length_come_to_their_end_in_turns() -> None:
             yield
         order.append(name + " ends")
 
-    take_turns(
-        [(run("a", 17), nullcontext()), (run("b", 8), nullcontext()), (run("c", 3), nullcontext())], SharedClock()
-    )
+    take_turns([(run("a", 17), nullcontext()), (run("b", 8), nullcontext()), (run("c", 3), nullcontext())], Clock())
     assert order == ["a"] * 8 + ["b"] * 8 + ["c"] * 3 + ["c ends"] + ["a"] * 8 + ["b ends", "a", "a ends"]
 
 
 def test_seeds_beyond_the_streams_wait_for_the_others(monkeypatch) -> None:
     alive, most, ended = set(), [], []
 
-    def train(clock: SharedClock, seed: int):
+    def train(clock: Clock, seed: int):
         alive.add(seed)
         for _ in range(20):
             most.append(len(alive))
@@ -97,18 +95,6 @@ def test_seeds_beyond_the_streams_wait_for_the_others(monkeypatch) -> None:
     run_on_streams(train, list(range(17)), CPU)
     assert sorted(ended) == list(range(17))
     assert max(most) == 6  # 17 seeds in three groups
-
-
-def test_a_shared_clock_gives_each_its_part_of_the_time(monkeypatch) -> None:
-    now = 100.0
-    monkeypatch.setattr(time, "perf_counter", lambda: now)
-    clock = SharedClock()
-    clock.share(2)
-    start, now = clock(), 110.0
-    assert clock() - start == 5
-    clock.share(1)
-    now = 113.0
-    assert clock() - start == 8
 
 
 class Generator:
@@ -167,7 +153,7 @@ def test_seeds_on_streams_get_the_bits_of_seeds_alone(
     for groups in ([[0], [1], [2]], [[0, 1, 2]]):
         runs = {}
 
-        def train(clock: SharedClock, seed: int, runs=runs):
+        def train(clock: Clock, seed: int, runs=runs):
             runs[seed] = new_run(params, seed, data)
             yield from train_epochs(runs[seed], params, seed, data, clock)
 

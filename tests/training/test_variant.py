@@ -21,6 +21,7 @@ from ablation.models.weights import load_weights
 from ablation.training import loop, variant
 from ablation.training.backend import cpu_model, prepare
 from ablation.training.batches import load_data
+from ablation.training.clock import Clock
 from ablation.training.cost import activation_bytes, multiply_adds
 from ablation.training.loop import new_run, train_epochs
 from ablation.training.params import VariantParams
@@ -171,7 +172,7 @@ def test_a_seed_leaves_what_its_run_alone_would(variant_params, project, train_s
     data = load_data(train_split, val_split, Normalization.of(STATISTICS, 32), params, torch.device("cpu"))
     for seed in params.seeds:
         run = new_run(params, seed, data)
-        deque(train_epochs(run, params, seed, data), maxlen=0)
+        deque(train_epochs(run, params, seed, data, Clock()), maxlen=0)
         saved = load_weights(project / f"runs/test/weights/seed-{seed}.safetensors").state_dict()
         assert all(torch.equal(saved[name], tensor) for name, tensor in run.best_weights.items())
         metrics = project / f"runs/test/metrics/seed-{seed}"

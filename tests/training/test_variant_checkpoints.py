@@ -15,6 +15,7 @@ from ablation.models.device import choose_device
 from ablation.training import checkpoint, loop, variant
 from ablation.training.backend import cpu_model, versions
 from ablation.training.batches import load_data
+from ablation.training.clock import Clock
 from ablation.training.params import VariantParams
 from ablation.training.variant import train_variant
 from tests.training.conftest import STATISTICS, checkpoints, train
@@ -133,6 +134,7 @@ def test_checkpoints_take_little_of_a_seeds_own_time(
     monkeypatch.setattr(checkpoint, "save", save)
     inputs = [read_split(project / f"data/splits/{name}.safetensors") for name in ("train", "val")]
     data = load_data(*inputs, Normalization.of(STATISTICS, 32), params, torch.device("cpu"))
-    steps = variant.train_seed(params, data, project / "out", project / "saved", lambda: speed * time.monotonic(), 0)
+    clock = Clock(lambda: speed * time.monotonic())
+    steps = variant.train_seed(params, data, project / "out", project / "saved", clock, 0)
     assert len(list(steps)) == 4 * 7  # batches of 16 of 100 images
     assert saved == epochs

@@ -26,7 +26,8 @@ from ablation.analysis.params import AtMostParams, ComparisonParams, NumberParam
 Design = Literal["paired", "unpaired", "one-sample", "count"]
 
 # What a speed depends on besides the variant, as far as it is recorded
-MEASURED_ON = ("device", "num_threads", "precision", "torch", "cpu_capability", "gcc", "c++", "triton")
+MEASURED_ON = ["device", "num_threads", "concurrent_seeds", "precision"]
+MEASURED_ON += ["torch", "cpu_capability", "gcc", "c++", "triton"]
 BY_IMAGES = ("val_accuracy", "test_accuracy")  # also compared image by image, on the test split
 
 
@@ -104,8 +105,7 @@ def compare(
     comparability.not_comparable.
 
     Left out, with the reason: comparisons whose variant or baseline is not in `runs` or has a run without a value (the
-    mean of the other runs would hide it), and of speeds measured under different conditions: MEASURED_ON, and the
-    number of seeds that share a device.
+    mean of the other runs would hide it), and of speeds measured under different conditions (MEASURED_ON).
     """
     rows: dict[str, Comparison] = {}
     not_run: dict[str, str] = {}
@@ -145,9 +145,6 @@ def _obstacle(params: ComparisonParams, runs: pd.DataFrame) -> str | None:
 def _speed_obstacle(runs: pd.DataFrame) -> str | None:
     """The conditions under which the speeds of `runs` were measured, where they differ; else None."""
     ways = runs[[name for name in MEASURED_ON if name in runs]].astype(object).fillna("none")
-    # Only on one CPU thread is a seed's time its own; elsewhere it depends on how many seeds train at the same time.
-    own_time = runs["device"].str.startswith("cpu") & (runs["num_threads"] == 1)
-    ways["seeds"] = runs.groupby("variant")["seed"].transform("size").astype(object).mask(own_time, "any number")
     differing = {name: sorted(map(str, set(ways[name]))) for name in ways if ways[name].nunique() > 1}
     told = "; ".join(f"{name} {' and '.join(values)}" for name, values in differing.items())
     return f"speeds measured under different conditions are not comparable: {told}" if told else None

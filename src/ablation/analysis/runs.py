@@ -51,7 +51,7 @@ def read_study(params: ReportParams, folder: Path) -> Study:
             curve = _read_series(folder / variant / f"metrics/seed-{seed}", CURVES, diverged)
             timing = _read_series(
                 folder / variant / f"timing/seed-{seed}",
-                {"seconds": "seconds", "images_per_second": "images_per_second"},
+                {name: name for name in ("seconds", "images_per_second", "concurrent_seeds")},
                 diverged,
             )
             measures = {
@@ -149,6 +149,7 @@ def _row(
         **measures,
         "seconds": timing["seconds"].sum(),
         "images_per_second": timing["images_per_second"].median(),
+        "concurrent_seeds": int(timing["concurrent_seeds"].max()),  # the last epochs of a stage have fewer
         "device": facts["device"],
         "precision": facts["precision"],
         "num_threads": facts["num_threads"],

@@ -4,8 +4,6 @@ import os
 import platform
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -127,14 +125,6 @@ def versions() -> dict[str, str]:
     """Versions of the software, and the CPU capability, that the bits of a result may depend on."""
     cpu = {"cpu_capability": torch.backends.cpu.get_cpu_capability()}  # by which PyTorch chooses its kernels
     return {"python": platform.python_version(), "torch": torch.__version__, **cpu, **_compilers}
-
-
-def epoch_clock(device: torch.device, num_threads: int) -> Callable[[], float]:
-    """The clock that times a seed's epochs: wall-clock time or, on a single CPU thread, the CPU time of the process.
-
-    The latter does not depend on how many seeds share the cores, nor on what else the machine is doing.
-    """
-    return time.process_time if device.type == "cpu" and num_threads == 1 else time.perf_counter
 
 
 def describe(device: torch.device) -> str:

@@ -32,6 +32,7 @@ class Curves:
                 self.metrics.log_metric(name, value)
         self.timing.log_metric("seconds", epoch.seconds)
         self.timing.log_metric("images_per_second", epoch.images_per_second)
+        self.timing.log_metric("concurrent_seeds", epoch.concurrent_seeds)
 
     def close(self) -> None:
         """Write the last values, and sync everything to disk.

@@ -1,8 +1,7 @@
 """Training one seed of one variant, from its first batch to its last epoch or its divergence."""
 
 import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,6 +14,7 @@ from ablation.models.build import build_model
 from ablation.models.speedrun import SpeedrunNet
 from ablation.training.batches import Data, make_batch
 from ablation.training.capture import captured_step
+from ablation.training.clock import Clock
 from ablation.training.optimization import Optimizer, learning_rate
 from ablation.training.params import TrainParams
 from ablation.training.randomness import derive, epoch_plan
@@ -40,6 +40,7 @@ class Epoch:
     lr: float  # of the first step
     seconds: float  # of training, by the seed's clock; for seeds sharing a GPU also a share of the others' validation
     images_per_second: float
+    concurrent_seeds: int  # by its clock, at its end
     gradient_norms: list[float]  # of the first batch before its step, in the order of step.weight_layers
 
     @property
@@ -110,9 +111,7 @@ def new_run(params: TrainParams, seed: int, data: Data) -> Run:
     return Run(model, Optimizer(model, params, device))
 
 
-def train_epochs(
-    run: Run, params: TrainParams, seed: int, data: Data, clock: Callable[[], float] = time.perf_counter
-) -> Iterator[Epoch | None]:
+def train_epochs(run: Run, params: TrainParams, seed: int, data: Data, clock: Clock) -> Iterator[Epoch | None]:
     """Continue training `run`, to the last epoch or to a loss that is not finite.
 
     Yields None after each step, which the device may still be executing, and each epoch when it is finished.
@@ -158,6 +157,7 @@ def train_epochs(
                 lr=lrs[0],
                 seconds=seconds,
                 images_per_second=num_images / seconds,
+                concurrent_seeds=clock.concurrent_seeds,
                 gradient_norms=norms.tolist(),
             )
         )

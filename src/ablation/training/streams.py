@@ -4,7 +4,6 @@ import gc
 import itertools
 import math
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -12,6 +11,7 @@ from contextlib import AbstractContextManager
 import torch
 
 from ablation.models.device import out_of_memory
+from ablation.training.clock import Clock
 
 # With two more per seed, on which it captures its graphs, and one for gradients, fewer than the 32 streams after which
 # PyTorch hands out the same ones again: graphs of two seeds captured on one stream would share its cuBLAS workspace.
@@ -19,25 +19,7 @@ MAX_AT_A_TIME = 8
 STEPS_A_TURN = 8  # so that switching streams costs little compared with launching the steps
 
 
-class SharedClock:
-    """Wall-clock seconds, divided equally among those who share the clock."""
-
-    def __init__(self) -> None:
-        self._seconds, self._since, self._sharers = 0.0, time.perf_counter(), 1
-
-    def __call__(self) -> float:
-        now = time.perf_counter()
-        self._seconds += (now - self._since) / self._sharers
-        self._since = now
-        return self._seconds
-
-    def share(self, sharers: int) -> None:
-        """Divide among `sharers` from now on."""
-        self()
-        self._sharers = sharers
-
-
-Train = Callable[[SharedClock, int], Iterator[None]]
+Train = Callable[[Clock, int], Iterator[None]]
 
 
 def run_on_streams(train: Train, seeds: Sequence[int], device: torch.device) -> None:
@@ -49,7 +31,7 @@ def run_on_streams(train: Train, seeds: Sequence[int], device: torch.device) -> 
     num_groups = math.ceil(len(seeds) / MAX_AT_A_TIME)
     groups = deque(seeds[i::num_groups] for i in range(num_groups))
     while groups:
-        group, clock = groups.popleft(), SharedClock()
+        group, clock = groups.popleft(), Clock()
         try:
             take_turns([(train(clock, seed), SeedStream(device)) for seed in group], clock)
         except RuntimeError as error:
@@ -62,7 +44,7 @@ def run_on_streams(train: Train, seeds: Sequence[int], device: torch.device) -> 
             torch.cuda.empty_cache()
 
 
-def take_turns(runs: Sequence[tuple[Iterator[None], AbstractContextManager[None]]], clock: SharedClock) -> None:
+def take_turns(runs: Sequence[tuple[Iterator[None], AbstractContextManager[None]]], clock: Clock) -> None:
     """A few steps of each run in turn, each in its context, until all have finished."""
     waiting = deque(runs)
     while waiting:

@@ -4,7 +4,7 @@ import functools
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,8 +17,9 @@ from ablation.data.splits import Normalization, read_num_images, read_split, rea
 from ablation.models.device import enough_memory
 from ablation.models.weights import save_weights
 from ablation.training import checkpoint
-from ablation.training.backend import describe, epoch_clock, precision, prepare, versions
+from ablation.training.backend import describe, precision, prepare, versions
 from ablation.training.batches import Data, load_data
+from ablation.training.clock import Clock, epoch_clock
 from ablation.training.cost import activation_bytes, multiply_adds
 from ablation.training.curves import Curves
 from ablation.training.loop import Epoch, Run, new_run, train_epochs
@@ -56,7 +57,7 @@ def train_variant(params: VariantParams, splits: Path, output: Path) -> None:
                 run_on_streams(steps, params.seeds, device)
             else:
                 at_a_time = num_processes(len(params.seeds), params.num_threads) if device.type == "cpu" else 1
-                clock = epoch_clock(device, params.num_threads)
+                clock = epoch_clock(device, params.num_threads, at_a_time)
 
                 def train_whole(seed: int) -> None:
                     with enough_memory(params.batch_size, setting):  # a child's error does not reach the parent
@@ -79,7 +80,7 @@ def alone_in(output: Path) -> Iterator[None]:
 
 
 def train_seed(
-    params: VariantParams, data: Data, output: Path, checkpoints: Path, clock: Callable[[], float], seed: int
+    params: VariantParams, data: Data, output: Path, checkpoints: Path, clock: Clock, seed: int
 ) -> Iterator[None]:
     """Train one seed to its end and write its results; yields after every step."""
     torch.set_num_threads(params.num_threads)
