@@ -71,8 +71,20 @@ def test_a_network_without_batch_norm_has_no_means_of_it() -> None:
 
 def test_what_the_last_epochs_lack_is_missing_in_the_mean() -> None:
     late = curve([0.5] * 8, [9, 9, 9, 9, 9, 9, 0.2, math.nan])
-    assert math.isnan(of_curve(late, diverged=True)["instability"])
+    assert math.isnan(of_curve(late, diverged=False)["instability"])
     epochs = [[1.0, 1.0], [1.0, 1.0], [1.0, 1.0], [1.0, 1.0], [None, None]]
     assert math.isnan(
         of_gradients({"layers": ["conv1", "conv2"], "epochs": epochs}, diverged=False)["gradient_imbalance"]
     )
+
+
+def test_a_quarter_that_is_no_whole_number_of_epochs_is_rounded_up() -> None:
+    found = of_curve(curve([0.9, 0.9, 0.9, 0.9, 0.5, 0.7], [9, 9, 9, 9, 0.2, 0.4]), diverged=False)
+    assert (found["plateau"], found["instability"]) == pytest.approx((0.6, 0.3))
+
+
+def test_an_accuracy_at_its_level_has_reached_it_and_one_at_twice_a_guess_has_not_learned() -> None:
+    found = of_curve(curve([0.1, 0.95, 1.0], [1.0] * 3), diverged=False)
+    assert found["epochs_to_converge"] == 2
+    assert of_curve(curve([0.5, 0.6], [1.0] * 2), diverged=False)["epochs_to_50"] == 1
+    assert math.isnan(of_curve(curve([0.1, 0.2], [1.0] * 2), diverged=False)["epochs_to_converge"])

@@ -114,3 +114,11 @@ def test_one_seed_against_several_over_images_is_a_t_test() -> None:
     for variant, baseline in ((one, three), (three, one)):
         differences = variant.mean(axis=0) - baseline.mean(axis=0)
         assert over_images(variant, baseline).p == pytest.approx(stats.ttest_1samp(differences, 0).pvalue)
+
+
+def test_a_network_that_is_right_wherever_the_other_is_has_an_interval_over_images() -> None:
+    images = np.arange(500)[None]
+    baseline = images % 2 == 0
+    found = over_images(baseline | (images % 5 == 0), baseline)
+    assert found.mean == pytest.approx(0.1)
+    assert found.interval is not None and 0 < found.interval[0] < 0.1 < found.interval[1]

@@ -174,3 +174,8 @@ def test_the_rule_names_the_figures_it_is_computed_with() -> None:
         f"{POWER:.0%}".replace("%", " %"),
     ):
         assert figure in RULE
+
+
+def test_a_thousand_seeds_are_the_most() -> None:
+    assert seeds_needed([1.0], 1e-9, 999, 0.05) == 1000
+    assert seeds_needed([1.0], 1e-9, 1000, 0.05) is None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ablation.common.files import read_json, write_bytes, write_file, write_json, write_text
+from ablation.common.files import read_json, replacing, write_bytes, write_file, write_json, write_text
 from ablation.common.settings import read_yaml, write_yaml
 
 
@@ -118,3 +118,11 @@ def test_a_file_is_written_beside_its_place(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "no/such/folder"))
     write_bytes(tmp_path / "a", b"new")
     assert (tmp_path / "a").read_bytes() == b"new"
+
+
+def test_what_a_killed_process_left_of_a_folder_is_not_in_the_next_one(tmp_path):
+    (tmp_path / ".splits.partial").mkdir()
+    (tmp_path / ".splits.partial/stale").touch()
+    with replacing(tmp_path / "splits") as folder:
+        (folder / "new").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["splits", "new"]

@@ -76,11 +76,15 @@ def test_extra_files_folders_and_dotted_paths_are_harmless(stage, workspace, tmp
 
 def test_earlier_data_are_replaced_on_success_and_kept_on_failure(stage, workspace):
     Path("archive.tar.gz").write_bytes(WHOLE)
-    for left in ("data/raw", "data/.raw.partial"):
-        Path(left).mkdir(parents=True)
-        Path(left, "data_batch_9.bin").write_bytes(b"old")
+
+    def left(folder: str) -> None:
+        Path(folder).mkdir(parents=True)
+        Path(folder, "data_batch_9.bin").write_bytes(b"old")
+
+    left("data/raw")
     assert stage("download", settings("archive.tar.gz", b"other"))
     assert [p.name for p in Path("data/raw").iterdir()] == ["data_batch_9.bin"]
+    left("data/.raw.partial")
     assert stage("download", settings("archive.tar.gz")) is None
     assert_raw_is_whole(workspace)
 

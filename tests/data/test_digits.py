@@ -76,3 +76,7 @@ def test_record_layout_by_hand(tmp_path):
     assert (tmp_path / "test_batch.bin").read_bytes() == expected
     read_images, read_labels = read_test(tmp_path)
     assert (read_images == images).all() and (read_labels == labels).all()
+
+
+def test_pixels_are_rounded_and_not_cut() -> None:
+    assert (enlarge(np.full((8, 8), 7.0)) == 112).all()  # of 111.6

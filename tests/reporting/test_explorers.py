@@ -27,3 +27,9 @@ def test_the_curves_have_the_colours_of_their_legend(html: str) -> None:
     svg = vl_convert.vegalite_to_svg(specs(html)["curves"] | {"width": 400})
     colours = dict(re.findall(r'aria-label="[^"]*variant: ([\w-]+)[^"]*"[^>]*stroke="(#\w+)"', svg))
     assert colours == {"resnet20": "#0072b2", "simple_nn": "#d55e00"}
+
+
+def test_a_confusion_has_labels_as_rows_and_predictions_as_columns(html: str) -> None:
+    for layer in specs(html)["confusion"]["layer"]:
+        axes = [(axis["field"], axis["title"]) for axis in (layer["encoding"]["x"], layer["encoding"]["y"])]
+        assert axes == [("prediction", "prediction"), ("label", "label")]

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ablation.analysis.runs import Study, read_study
 from ablation.reporting import figures, tables
-from ablation.reporting.style import write_png
+from ablation.reporting.style import COLORS, write_png
 from tests.reporting.fake_study import NUM_IMAGES, SWEEPS, VAL, VARIANTS, write_study
 
 SIZES = dict.fromkeys(["train", "val", "test"], NUM_IMAGES)
@@ -173,3 +173,22 @@ def test_a_figure_becomes_a_picture_of_lasting_size(study: Study, tmp_path: Path
         colors = np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0).tolist()
     for color in ([0xD5, 0x5E, 0x00], [0x8A, 0x8A, 0x8A], [0, 0, 0]):
         assert color in colors
+
+
+def test_the_interval_of_a_split_is_of_its_images(study: Study) -> None:
+    """Where seeds agree it is ± 4.303 / sqrt 3 = 2.484 images."""
+    agree = study.runs.assign(val_accuracy=0.5, test_accuracy=0.5)
+    chart = figures.accuracy_by_variant(agree, {"train": 90, "val": 80, "test": 70}, "digits")
+    lows = {row["split"]: row["low"] for row in data_with(chart, "mean")}
+    assert lows == pytest.approx({"val": 0.5 - 2.484 / 80, "test": 0.5 - 2.484 / 70}, abs=1e-4)
+
+
+def test_the_words_at_the_right_of_the_accuracies_are_the_cells_of_the_table(study: Study) -> None:
+    spec = figures.accuracy_by_variant(study.runs, SIZES, "digits").to_dict()
+    columns = [layer for layer in spec["layer"] if "text" in layer["encoding"]]
+    told = {
+        layer["mark"]["color"]: [row["text"] for row in spec["datasets"][layer["data"]["name"]]] for layer in columns
+    }
+    cells = tables.accuracy_rows(study.runs, SIZES)
+    assert told.pop("black") == [row["notes"] for row in cells]
+    assert told == {COLORS[split]: [row[f"{split} accuracy, %"] for row in cells] for split in ("test", "val")}

@@ -1,10 +1,11 @@
 """The cells of the page's tables."""
 
 import dataclasses
+import re
 
 import pytest
 
-from ablation.reporting import page_tables
+from ablation.reporting import comparison_tables, page_tables
 from ablation.reporting.page import Report
 from tests.reporting.test_page import Tables
 
@@ -40,3 +41,16 @@ def test_seeds_that_differ_are_told_with_their_variants() -> None:
     seeds = {"a": [0, 1], "b": [0, 1, 2], "c": [0, 1], "d": [5]}
     assert page_tables.seeds_text(seeds) == "0, 1; of b: 0, 1, 2; of d: 5"
     assert page_tables.seeds_text({"a": [0, 1], "b": [0, 1]}) == "0, 1"
+
+
+def test_a_number_of_the_ablation_is_sorted_by_what_it_shows(report: Report) -> None:
+    scales = {"val accuracy, %": 100, "test accuracy, %": 100, "gap, points": 100, "multiply-adds, M": 1e-6}
+    for row in page_tables.ablation_rows(report.runs, report.num_images):
+        for heading, (text, order) in row["numbers"].items():
+            shown = float(re.sub(r" ±.*|,", "", text))
+            assert shown == pytest.approx(scales.get(heading, 1) * order, rel=1e-3, abs=0.06), heading
+
+
+def test_the_p_of_the_markdown_table_is_the_corrected_one(report: Report) -> None:
+    row = dataclasses.replace(report.compared.rows[0], p=0.0123, p_holm=0.0456)
+    assert comparison_tables.cells(row, report.params.comparisons)["p (Holm)"] == "0.0456"

@@ -25,6 +25,17 @@ def test_seeds_that_share_the_time_have_equal_parts_of_it(monkeypatch: pytest.Mo
     assert clock.concurrent_seeds == 1
 
 
+def test_time_until_the_sharers_change_is_shared_among_those_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    clock = Clock()
+    clock.share(4)
+    now = 108.0
+    clock.share(1)
+    now = 110.0
+    assert clock() == 8 / 4 + 2
+
+
 def test_a_seed_on_one_thread_is_timed_by_its_own_work() -> None:
     clock, wall = epoch_clock(CPU, 1, at_a_time=2), time.perf_counter()
     start = clock()

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -10,10 +11,10 @@ from ablation.training import loop
 from ablation.training.backend import prepare
 from ablation.training.batches import load_data, make_batch
 from ablation.training.clock import Clock
-from ablation.training.loop import new_run, train_epochs, validate
+from ablation.training.loop import Epoch, new_run, train_epochs, validate
 from ablation.training.optimization import learning_rate
 from ablation.training.randomness import epoch_plan
-from ablation.training.step import gradient_norms
+from ablation.training.step import gradient_norms, weight_layers
 from tests.training.conftest import STATISTICS, plan_of
 
 CPU = torch.device("cpu")
@@ -228,3 +229,41 @@ def test_train_accuracy_and_gradients_are_those_of_the_batch(
     right = (untrained(batch[0]).argmax(1) == batch[1]).double().mean().item()
     assert epoch.train_accuracy == pytest.approx(right) and right != epoch.val_accuracy
     assert epoch.gradient_norms == pytest.approx(gradient_norms(untrained, params, *batch).tolist())
+
+
+def test_the_train_loss_is_without_the_penalty_on_weights(
+    variant_params, train_split, val_split, normalization
+) -> None:
+    params = variant_params("l1", l1=0.1, batch_size=100, epochs=1)
+    data = load_data(train_split, val_split, normalization, params, CPU)
+    run = run_to_end(params, 0, data)
+    assert run.epochs[0].train_loss == run.first_batch_loss == pytest.approx(2.3026, abs=0.05)  # ln 10
+
+
+def test_the_gradient_measured_is_that_of_the_first_step_dropout_included(
+    variant_params, train_split, val_split, normalization
+) -> None:
+    params = variant_params("dropout", batch_size=30, epochs=1)
+    data = load_data(train_split, val_split, normalization, params, CPU)
+    run = new_run(params, 0, data)
+    steps = train_epochs(run, params, 0, data, Clock())
+    next(steps)
+    stepped = [weight.grad.norm().item() for weight in weight_layers(run.model).values()]
+    assert [epoch.number for epoch in filter(None, steps)] == [1]
+    assert run.epochs[0].gradient_norms == pytest.approx(stepped, rel=1e-4)
+
+
+@pytest.mark.parametrize("loss", ["train_loss", "val_loss"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_either_loss_tells_that_a_run_diverged(loss, value) -> None:
+    timing = {"seconds": 7.0, "images_per_second": 8.0, "concurrent_seeds": 1}
+    epoch = Epoch(1, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, **timing, gradient_norms=[])
+    assert not epoch.diverged and replace(epoch, **{loss: value}).diverged
+
+
+def test_the_first_batch_may_be_all_images_of_fewer_than_its_size(
+    variant_params, train_split, val_split, normalization
+) -> None:
+    params = variant_params("simple_nn", batch_size=128, epochs=1)
+    run = run_to_end(params, 0, load_data(train_split, val_split, normalization, params, CPU))
+    assert run.epochs[0].train_loss == run.first_batch_loss == pytest.approx(2.3026, abs=0.05)  # ln 10

@@ -14,6 +14,8 @@ def test_every_purpose_seed_and_epoch_has_a_stream_of_its_own() -> None:
 def test_known_values_do_not_change() -> None:
     assert derive(0, "initialization") == 2635072618980576772
     assert derive(1, "order", 3) == 5328538752027105901
+    found = derive(0, "augmentation", 2), derive(0, "dropout", 2), derive(0, "flip")
+    assert found == (15397273280626856827, 7695460988150002522, 9489810283428522141)
     plan = epoch_plan(0, 1, 1000)
     assert plan[:, :4].tolist() == [[1, 1, 0, 0], [600, 994, 354, 302], [3, 7, 6, 4], [1, 6, 5, 1]]
 

@@ -112,7 +112,7 @@ def test_gradients_that_are_not_finite_are_null(variant_params, project: Path) -
     epochs = json.loads((project / "runs/test/metrics/seed-0/gradients.json").read_text())["epochs"]
     assert None not in epochs[0]
     facts = json.loads((project / "runs/test/metrics/seed-0/run.json").read_text())
-    assert facts["diverged_epoch"] == len(epochs) < 5
+    assert facts["diverged_epoch"] == facts["epochs"] == len(epochs) < 5
 
 
 @pytest.mark.parametrize("function", ["prepare", "load_data", "train_epochs"])
