@@ -1,6 +1,7 @@
 """Stage aggregate, as DVC calls it in the project's root."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def test_every_output_of_the_stage_is_written(workspace: Path, capsys: pytest.Ca
         numbers = list(frame.select_dtypes("number"))
         pd.testing.assert_frame_equal(written[numbers], frame[numbers], check_dtype=False)
     assert pd.read_csv("results/comparisons.csv")["answer"].to_list() == [row[-1] for row in COMPARISONS.values()]
-    assert "## Comparisons with what the study claims" in Path("results/ablation.md").read_text()
+    assert "## The claims, and what these runs say" in Path("results/ablation.md").read_text()
     assert list(json.loads(Path("results/summary.json").read_text())) == list(VARIANTS)
 
     pictures = ["learning_curves", "accuracy", "cost", "forest", "forest_figures", "forest_loss"]
@@ -62,9 +63,25 @@ def test_every_output_of_the_stage_is_written(workspace: Path, capsys: pytest.Ca
     assert note.startswith("note: runs/removed removed")
     assert printed[0] == "Ablation on digits, not official CIFAR-10"
     assert [line for line in printed if "figure: " in line] == [f"figure: results/figures/{n}.png" for n in pictures]
-    assert printed[printed.index("Comparisons with what the study claims") - 1] == ""
+    assert printed[printed.index("The claims, and what these runs say") - 1] == ""
     assert printed[-1] == "not run: 1 of 9, see results/ablation.md"
     assert not [line for line in printed if "removed" in line]
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_every_column_is_explained_in_the_docs(workspace: Path) -> None:
+    write_study(workspace)
+    run_stage("aggregate")
+
+    text = (ROOT / "docs/tables.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    explained = {name for row in rows for name in re.findall(r"`([^` ]+)`", row.split(" | ")[0])}
+    explained |= {f"epochs_to_{percent}" for percent in range(40, 100, 10)}
+    tables = ("ablation", "comparisons", "curves", "statements", "sweeps")
+    written = {column for name in tables for column in pd.read_csv(f"results/{name}.csv")}
+    settings = {"lr", "weight_decay", "epochs"} | {column for column in written if "." in column}
+    assert written - settings <= explained
+    assert explained - written <= {"cpu_capability", "gcc", "c++", "triton"}
 
 
 def test_where_the_runs_come_from_is_on_the_page_and_beside_it(
