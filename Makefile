@@ -18,12 +18,12 @@ setup: .venv/installed
 DEMO_STUDY := simple_nn,simple_nn_aug,simple_nn_bn,simple_nn_bn_swish,lr_1e-0,lr_1e-1,l2_1e-2,l2_0,adam,dropout,leaky_relu,resnet20
 
 demo: setup
-	@echo "== Demo on scikit-learn's handwritten digits (8x8 pixels, scaled up): NOT CIFAR-10, its figures say nothing about it =="
+	@case "$(CURDIR)" in (*[!\ -~]*) echo "error: $(CURDIR): DVC's temporary copies need a path of ASCII characters"; exit 1;; esac
+	@echo "== Demo on scikit-learn's handwritten digits (8x8 pixels, scaled up): NOT CIFAR-10, of which the results say nothing =="
 	@dvc exp remove --quiet demo 2>/dev/null || true
 	dvc exp run --temp --name demo -S data.source=digits -S data.label=digits -S data.train_size=all -S data.val_size=200 \
 	    -S 'seeds=[0,1]' -S 'study=[$(DEMO_STUDY)]' -S train.epochs=8 -S variants.resnet20.epochs=4
 	@rm -rf demo && dvc get --quiet --rev demo --out demo . results
-	@cat demo/ablation.md
 	@echo; echo "These are handwritten digits, not CIFAR-10."
 	@echo "Page: demo/report.html; table: demo/ablation.md; figures: demo/figures/; the experiment: dvc exp show"
 

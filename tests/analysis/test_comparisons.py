@@ -221,7 +221,7 @@ def test_what_is_left_out_is_listed_with_the_reason() -> None:
 
     compared = compare(COMPARISONS, runs, {}, NUM_IMAGES, {})
     assert compared.not_run == {
-        "null": "same has no val_accuracy for seed 3",
+        "null": "same has no validation accuracy for seed 3",
         "elsewhere": "another is not in the study",
     }
     assert [row.name for row in compared.rows] == ["clear", "reversed", "diverged", "unstable", "single"]
@@ -237,7 +237,7 @@ def test_rows_are_json_without_nan(rows: dict[str, Comparison]) -> None:
 def test_a_measure_that_a_diverged_run_does_not_have_is_listed() -> None:
     runs = runs_of(VAL).assign(instability=lambda runs: runs["val_accuracy"].where(runs["diverged_epoch"].isna()))
     compared = compare({"a": params(variant="unstable", metric="instability")}, runs, {}, NUM_IMAGES, {})
-    assert compared.not_run == {"a": "unstable has no instability for seed 1, 4, diverged"}
+    assert compared.not_run == {"a": "unstable has no standard deviation of late batch losses for seeds 1, 4, diverged"}
 
 
 def test_seeds_are_planned_beyond_those_of_the_variant_with_fewer() -> None:
@@ -257,7 +257,7 @@ def test_a_reason_is_divergence_only_where_all_of_the_missing_diverged() -> None
     runs = runs_of(VAL).assign(instability=1.0)
     runs.loc[(runs["variant"] == "unstable") & runs["seed"].isin([1, 3]), "instability"] = math.nan  # seed 1 diverged
     compared = compare({"a": params(variant="unstable", metric="instability")}, runs, {}, NUM_IMAGES, {})
-    assert compared.not_run == {"a": "unstable has no instability for seed 1, 3"}
+    assert compared.not_run == {"a": "unstable has no standard deviation of late batch losses for seeds 1, 3"}
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import importlib
 import os
 import shutil
 import signal
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ablation.common.errors import InvalidInput, run
+from ablation.common.errors import InvalidInput, in_one_line, run
 
 PROJECT = Path(__file__).parents[2]
 
@@ -61,6 +62,15 @@ def test_ctrl_c_says_how_to_go_on(capsys, resumable, what):
         "",
         f"\ninterrupted: run the same command again to {what}; finished stages are kept\n",
     )
+
+
+def test_a_python_without_the_packages_of_the_project_is_named() -> None:
+    with pytest.raises(SystemExit) as ended:
+        in_one_line(lambda: importlib.import_module("a_package_that_is_not_there.part"))
+    line = f"error: {sys.executable} has no package a_package_that_is_not_there; run source .venv/bin/activate first"
+    assert ended.value.code == line
+    with pytest.raises(ModuleNotFoundError):  # a mistake in the code
+        in_one_line(lambda: importlib.import_module("ablation.not_there"))
 
 
 def test_a_stage_that_ends_well_exits_with_nothing():

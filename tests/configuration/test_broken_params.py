@@ -9,8 +9,9 @@ TRAIN_KEYS = ", ".join(VALUES["train"])
 SIMPLE_NN_KEYS = "name, batch_norm, activation, dropout"
 VARIANTS = ", ".join(VALUES["variants"])
 MISSING = "missing; every key must be given"
-NAME_PATTERN = "must match pattern '^[A-Za-z0-9_][A-Za-z0-9_-]*$'"
-DEVICE_PATTERN = r"must match pattern '^(auto|cpu|mps|cuda(:\d+)?)$'"
+NAME_PATTERN = "must be letters, digits, '_' and '-', not beginning with '-'"
+LABEL_PATTERN = "must be letters, digits, '.', '_' and '-', beginning with a letter or digit"
+DEVICE_PATTERN = "must be auto, cpu, mps, cuda or cuda:N"
 STEP = {"name": "step", "milestones": [0.5, 0.75], "factor": 0.1}
 ONE_CYCLE = {"name": "one_cycle", "warmup": 0.2, "start": 0.1, "end": 0.0}
 MODELS = "must be one of 'simple_nn', 'resnet20', 'squeezenet', 'speedrun'"
@@ -184,8 +185,11 @@ DATA = [
     ),
     ({"data.split_seed": -1}, "data.split_seed: -1 must be greater than or equal to 0"),
     ({"data.url": ""}, "data.url: '' must have at least 1 character"),
-    ({"data.md5": "C32A"} | JPEG, "data.md5: 'C32A' must match pattern '^[0-9a-fA-F]{32}$'"),
-    ({"data.label": "CIFAR 10"}, "data.label: 'CIFAR 10' must match pattern '^[A-Za-z0-9][A-Za-z0-9._-]*$'"),
+    ({"data.md5": "C32A"} | JPEG, "data.md5: 'C32A' must be 32 hexadecimal digits"),
+    (
+        {"data.label": "CIFAR 10"},
+        f"data.label: 'CIFAR 10' {LABEL_PATTERN}",
+    ),
 ]
 
 NAMES_AND_SEEDS = [

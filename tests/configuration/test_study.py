@@ -179,6 +179,15 @@ def test_settings_that_change_while_they_are_checked_are_refused(configure, work
     assert configure(VALUES) == "error: params.yaml: changed while it was checked; run the same command again"
 
 
+def test_a_variant_that_may_be_misspelt_is_told(configure, capsys) -> None:
+    """As after `-S ++variants.simple_n_aug.lr=0.1`; one of a sweep or a comparison may wait outside the study."""
+    assert configure(changed({"variants.simple_n_aug": {"lr": 0.1}, "study": ["simple_nn", "simple_nn_aug"]})) is None
+    assert capsys.readouterr().out.splitlines() == [
+        "cifar10: 2 variants, 6 runs",
+        "note: variants.simple_n_aug is not in study, so it is not trained; did you mean simple_nn_aug?",
+    ]
+
+
 def test_equal_settings_are_named(configure, capsys):
     twins = {"variants.twin": {}, "variants.another": {"lr": 0.01}, "study": ["twin", "simple_nn", "l1", "another"]}
     assert configure(changed(twins)) is None

@@ -198,7 +198,7 @@ def test_wrong_md5(stage, workspace, tmp_path):
         ("s3://bucket/a.tar.gz", "'s3://bucket/a.tar.gz' must be an http:, https: or file: URL, or a path"),
         ("file://data/a.tar.gz", "'file://data/a.tar.gz' names the host 'data'; must be file:/path/of/the/archive"),
         ("a.tar.gz", "a.tar.gz: no such file in {cwd}"),
-        ("file:/no/a%20b", "/no/a b: no such file in {cwd}"),
+        ("file:/no/a%20b", "/no/a b: no such file"),
         ("configs", "configs: is a folder; must be the archive itself"),
         ("~nobody-here/a", "~nobody-here/a: begins with the home of a user who is not known here"),
     ],

@@ -139,7 +139,7 @@ def test_the_effects_of_changes_on_validation_accuracy_have_the_largest_gain_fir
         ("Title of skip_connections", "+29.00 [+26.52, +31.48]", "supported"),
         ("Title of l2_too_strong", "+8.00 [+3.03, +12.97]", "contradicted"),
     ]
-    assert [(row["n"], row["the study claims"]) for row in rows] == [("3", "higher"), ("3", "lower")]
+    assert [(row["n"], row["claim"]) for row in rows] == [("3", "higher"), ("3", "lower")]
 
 
 def test_small_p_values_are_not_zero() -> None:

@@ -13,13 +13,14 @@ from tests.reporting.test_page import Tables
 def test_a_comparison_is_told_in_points(report: Report) -> None:
     row = dataclasses.replace(report.compared.rows[0], detectable=0.0123, test_difference=0.31, p_holm=None)
     cells = page_tables.comparison_row(dataclasses.replace(row, test_low=0.25, test_high=0.37), report.params)
-    assert (cells["detectable"], cells["images"], cells["p_order"]) == ("1.23", "+31.00 [+25.00, +37.00]", 2)
+    images = "+31.00 [+25.00,\N{NO-BREAK SPACE}+37.00]"
+    assert (cells["detectable"], cells["images"], cells["p_order"]) == ("1.23", images, 2)
 
 
 def test_the_cells_of_a_comparison_are_under_their_headings(html: str, report: Report) -> None:
     headings, first, *_ = Tables(html).rows["comparison-table"]
     assert headings == [
-        *("comparison", "effect [95 %]", "verdict", "the study claims", "measured", "n", "p (Holm)", "detectable"),
+        *("comparison", "effect [95 %]", "verdict", "claim", "measured", "n", "p (Holm)", "detectable"),
         "on the test images",
     ]
     cells = page_tables.comparison_row(report.compared.rows[0], report.params)

@@ -136,7 +136,8 @@ def _obstacle(params: ComparisonParams, runs: pd.DataFrame) -> str | None:
         without = mine[mine[params.metric].isna()].sort_values("seed")
         if not without.empty:
             diverged = ", diverged" if without["diverged_epoch"].notna().all() else ""
-            return f"{variant} has no {params.metric} for seed {', '.join(map(str, without['seed']))}{diverged}"
+            seeds = ("seed " if len(without) == 1 else "seeds ") + ", ".join(map(str, without["seed"]))
+            return f"{variant} has no {METRICS[params.metric].words} for {seeds}{diverged}"
     if params.metric == "images_per_second":
         return _speed_obstacle(runs[runs["variant"].isin([params.variant, params.baseline])])
     return None

@@ -5,9 +5,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from ablation.analysis.metrics import METRICS
-from ablation.common.settings import Settings, nearest
+from ablation.common.settings import Settings, matching, nearest
 
-Name = Annotated[str, Field(pattern="^[A-Za-z0-9_][A-Za-z0-9_-]*$")]  # in file names and DVC's params paths: no dot
+Name = Annotated[  # in file names and DVC's params paths: no dot
+    str, matching("[A-Za-z0-9_][A-Za-z0-9_-]*", "letters, digits, '_' and '-', not beginning with '-'")
+]
 
 
 def _one_line(text: str) -> str:

@@ -1,6 +1,7 @@
 """Errors that the user can fix, and how a stage script ends on one."""
 
 import gc
+import importlib.util
 import os
 import signal
 import sys
@@ -54,6 +55,11 @@ def in_one_line(work: Callable[[], object], resumable: bool = False) -> None:
         work()
     except InvalidInput as error:
         sys.exit(f"error: {error}")
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if importlib.util.find_spec(package or "ablation"):
+            raise
+        sys.exit(f"error: {sys.executable} has no package {package}; run source .venv/bin/activate first")
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise

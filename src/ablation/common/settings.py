@@ -9,6 +9,7 @@ from typing import Annotated, Any, Self, get_args, get_origin
 
 import pydantic
 import yaml
+from pydantic_core import PydanticCustomError
 
 from ablation.common.errors import InvalidInput
 from ablation.common.files import write_text
@@ -48,6 +49,17 @@ class Settings(pydantic.BaseModel):
                 for path, text in _problems(cls, error).items()
             ]
             raise InvalidInput("\n       ".join(lines)) from None
+
+
+def matching(pattern: str, allowed: str) -> pydantic.AfterValidator:
+    """Text that the regular expression `pattern` matches as a whole; `allowed` says so in words."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise PydanticCustomError("pattern", "must be {allowed}", {"allowed": allowed})
+        return text
+
+    return pydantic.AfterValidator(check)
 
 
 def read_yaml(path: Path | str) -> Any:

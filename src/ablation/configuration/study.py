@@ -1,5 +1,6 @@
 """params.yaml as a whole: checked once, then split into one settings file per stage and variant."""
 
+import difflib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,8 @@ from ablation.common.settings import Settings, nearest, read_yaml, write_yaml
 from ablation.data.params import DataParams, DownloadParams, NormalizeParams
 from ablation.evaluation.params import EvaluateParams
 from ablation.training.params import Seeds, TrainParams, VariantParams
+
+MISSPELT = 0.85  # difflib's ratio of names that differ by a letter or two
 
 
 class StudyParams(Settings):
@@ -114,6 +117,21 @@ def check_repository() -> None:
             raise InvalidInput(f"{repository.root_dir}: this git repository has no commit yet; make one first")
     finally:
         repository.close()
+
+
+def misspelt_variants(params: StudyParams) -> dict[str, str]:
+    """Variants that nothing names -> the one of the study that they may stand for, as after `-S ++variants.`"""
+    named = {*params.study}
+    for sweep in params.aggregate.sweeps.values():
+        named |= set(sweep.variants)
+    for comparison in params.aggregate.comparisons.values():
+        named |= {comparison.variant, comparison.baseline or comparison.variant}
+    near = {
+        name: difflib.get_close_matches(name, params.study, n=1, cutoff=MISSPELT)
+        for name in params.variants
+        if name not in named
+    }
+    return {name: matches[0] for name, matches in near.items() if matches}
 
 
 def equal_settings(variants: dict[str, VariantParams]) -> list[list[str]]:

@@ -56,7 +56,8 @@ def open_archive(url: str, folder: Path) -> IO[bytes]:
     except RuntimeError:  # of expanduser
         raise InvalidInput(f"data.url: {path}: begins with the home of a user who is not known here") from None
     except FileNotFoundError:
-        raise InvalidInput(f"data.url: {path}: no such file in {Path.cwd()}") from None
+        where = "" if Path(path).expanduser().is_absolute() else f" in {Path.cwd()}"
+        raise InvalidInput(f"data.url: {path}: no such file{where}") from None
     except IsADirectoryError:
         raise InvalidInput(f"data.url: {path}: is a folder; must be the archive itself") from None
 

@@ -4,11 +4,14 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from ablation.common.settings import Settings
+from ablation.common.settings import Settings, matching
 
 OFFICIAL_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
 NUM_TRAIN_IMAGES = {"cifar10": 50_000, "digits": 1_437}
 NUM_CLASSES = 10
+Label = Annotated[
+    str, matching("[A-Za-z0-9][A-Za-z0-9._-]*", "letters, digits, '.', '_' and '-', beginning with a letter or digit")
+]
 
 
 class DownloadParams(Settings):
@@ -16,7 +19,7 @@ class DownloadParams(Settings):
 
     source: Literal["cifar10", "digits"]
     url: Annotated[str, Field(min_length=1)]  # http(s):, file:, or a plain path
-    md5: Annotated[str, Field(pattern="^[0-9a-fA-F]{32}$"), AfterValidator(str.lower)]
+    md5: Annotated[str, matching("[0-9a-fA-F]{32}", "32 hexadecimal digits"), AfterValidator(str.lower)]
 
 
 class NormalizeParams(Settings):
@@ -30,7 +33,7 @@ class NormalizeParams(Settings):
 class DataParams(DownloadParams, NormalizeParams):
     """The section `data` of params.yaml."""
 
-    label: Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$")]  # names the data in tables and figures
+    label: Label  # names the data in tables and figures
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -59,7 +59,7 @@ def section(folder: Path) -> str:
     if label != tables.OFFICIAL:
         parts += ["", tables.warning(label).rstrip()]
     if (folder / FIGURE).exists():
-        parts += ["", f"![Effects against what the study claims, with 95 % intervals]({FOLDER / FIGURE})"]
+        parts += ["", f"![Effects with 95 % intervals, and what is claimed]({FOLDER / FIGURE})"]
     if not (effects := _effects(folder)).empty:
         parts += ["", "### What each change does", "", _markdown(effects)]
     parts += [

@@ -39,7 +39,7 @@ def sentences(
         "not run": len(compared.not_run),
     }
     left_out = "".join(f"; {words}: {number}" for words, number in others.items() if number)
-    said.append(f"Of the study's claims, {tested} were tested: {counts}{left_out}.")
+    said.append(f"{counted(tested, 'claim')} tested: {counts}{left_out}.")
     if by_verdict["contradicted"]:
         claims = [
             f"{title_text(row)} (claimed {claim_text(params.comparisons[row.name])}, effect {effect_text(row)})"

@@ -89,7 +89,7 @@ def effect_rows(rows: Sequence[Comparison], claimed: Mapping[str, str]) -> list[
             "change": row.title,
             "effect on val accuracy, points [95 %]": effect_text(row),
             "n": seeds_text(row),
-            "the study claims": claimed[row.name],
+            "claim": claimed[row.name],
             "verdict": row.answer,
         }
         for row in effects(rows)
@@ -149,7 +149,7 @@ def markdown(compared: Comparisons, comparisons: Mapping[str, ComparisonParams])
     """The section of results/ablation.md; empty where no comparison is declared."""
     if not comparisons:
         return ""
-    parts = ["\n## Comparisons with what the study claims\n"]
+    parts = ["\n## The claims, and what these runs say\n"]
     if compared.rows:
         parts += [_table(compared, comparisons, "pipe"), LEGEND]
     if compared.not_run:
@@ -162,7 +162,7 @@ def text(compared: Comparisons, comparisons: Mapping[str, ComparisonParams]) -> 
     """The same table for a terminal, and how many were left out."""
     if not comparisons:
         return "no comparisons: params.yaml declares none"
-    lines = ["Comparisons with what the study claims"]
+    lines = ["The claims, and what these runs say"]
     if compared.rows:
         lines += ["", _table(compared, comparisons, "simple")]
     if compared.not_run:

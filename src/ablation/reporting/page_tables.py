@@ -72,7 +72,7 @@ def comparison_row(row: Comparison, params: ReportParams) -> dict[str, Any]:
     if row.test_difference is not None:
         images = f"{100 * row.test_difference:+.2f}"
         if row.test_low is not None and row.test_high is not None:
-            images += f" [{100 * row.test_low:+.2f}, {100 * row.test_high:+.2f}]"
+            images += f" [{100 * row.test_low:+.2f},\N{NO-BREAK SPACE}{100 * row.test_high:+.2f}]"
     return {
         "title": comparison_tables.title_text(row),
         "settings": comparison_tables.settings_text(params.comparisons[row.name], params.variants),

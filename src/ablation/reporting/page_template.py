@@ -111,7 +111,7 @@ is comparable with published CIFAR-10 results.</p>{% endif %}
 <div class="scroll" role="region" tabindex="0" aria-label="Effects of the changes">
 <table id="effect-table">
 <thead><tr><th>change</th><th class="number">effect on validation accuracy,<br>points [95 %]</th>
-<th>verdict</th><th>the study claims</th><th class="number">n</th></tr></thead>
+<th>verdict</th><th>claim</th><th class="number">n</th></tr></thead>
 <tbody>
 {%- for row in effects %}
 <tr><th scope="row">{{ row.title }}</th><td class="number">{{ row.effect }}</td><td>{{ verdict(row.answer) }}</td>
@@ -119,7 +119,7 @@ is comparable with published CIFAR-10 results.</p>{% endif %}
 {%- endfor %}
 </tbody></table></div>
 {% endif %}
-<ul class="tally" aria-label="Claims of the study by verdict">
+<ul class="tally" aria-label="Claims by verdict">
 {%- for word, number in tally %}
 <li><b>{{ number }}</b>{{ verdict(word) }}</li>
 {%- endfor %}
@@ -162,7 +162,7 @@ The data of this page are {{ label }}: their accuracies are not comparable with 
 </tbody></table></div>
 {{ figure("accuracy") }}
 
-<h2>What the study claims, and what these runs say</h2>
+<h2>The claims, and what these runs say</h2>
 {% if comparisons %}
 {% if "forest" in charts %}{{ figure("forest") }}{% endif %}
 {% if "forest_figures" in charts %}{{ figure("forest_figures") }}{% endif %}
@@ -173,7 +173,7 @@ baseline, in percent or in the effect's unit. {{ legend }} Detectable: the small
 that these seeds would detect with 80 % power at p &lt; 0.05 / number of the family's comparisons. On the test
 images: difference in test accuracy of the trained networks themselves, with a 95 % interval over images.</p>
 <table class="sortable" id="comparison-table" aria-label="Every comparison">
-<thead><tr><th>comparison</th><th class="number">effect [95 %]</th><th>verdict</th><th>the study claims</th>
+<thead><tr><th>comparison</th><th class="number">effect [95 %]</th><th>verdict</th><th>claim</th>
 <th class="number">measured</th><th class="number">n</th><th class="number">p (Holm)</th>
 <th class="number">detectable</th><th class="number">on the test images</th></tr></thead>
 <tbody>
