@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ablation.reporting.style import counted
+from ablation.reporting.words import counted
 from benchmarks.harness import Contender, Results, measure, table
 
 TWO_SEEDS = "ours, 2 seeds side by side, total"

@@ -13,7 +13,7 @@ import vl_convert
 from ablation.analysis.classes import Classes
 from ablation.analysis.comparisons import Comparisons
 from ablation.analysis.layers import Layers
-from ablation.reporting import cost, style
+from ablation.reporting import cost, words
 from ablation.reporting.page import Report, page
 from tests.reporting.fake_study import COMPARISONS, TEST, VARIANTS
 
@@ -259,9 +259,9 @@ def test_how_many_seeds_in_words() -> None:
             [{"variant": i, "seed": seed} for i, number in enumerate(numbers) for seed in range(number)]
         )
 
-    texts = [style.seeds_per_variant(runs(*of)) for of in ([1, 1], [3, 3], [1, 3])]
+    texts = [words.seeds_per_variant(runs(*of)) for of in ([1, 1], [3, 3], [1, 3])]
     assert texts == ["one seed", "3 seeds", "1 to 3 seeds"]
-    assert style.max_seeds(runs(1, 3)) == 3
+    assert words.max_seeds(runs(1, 3)) == 3
 
 
 def test_the_tally_counts_the_verdicts(html: str) -> None:

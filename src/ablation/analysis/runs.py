@@ -70,6 +70,7 @@ def read_study(params: ReportParams, folder: Path) -> Study:
         {
             "best_epoch": "Int64",
             "diverged_epoch": "Int64",
+            "concurrent_seeds": "Int64",
             "first_batch_loss": float,
             "val_loss": float,
             "test_loss": float,
@@ -149,7 +150,7 @@ def _row(
         **measures,
         "seconds": timing["seconds"].sum(),
         "images_per_second": timing["images_per_second"].median(),
-        "concurrent_seeds": int(timing["concurrent_seeds"].max()),  # the last epochs of a stage have fewer
+        "concurrent_seeds": timing["concurrent_seeds"].max(),  # the last epochs of a stage have fewer
         "device": facts["device"],
         "precision": facts["precision"],
         "num_threads": facts["num_threads"],

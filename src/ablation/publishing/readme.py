@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 from ablation.analysis.comparisons import Comparison
 from ablation.common.errors import InvalidInput, in_one_line
 from ablation.common.files import read_json, write_bytes, write_file, write_text
-from ablation.reporting import comparison_tables, forest, provenance, style, tables
+from ablation.reporting import comparison_tables, forest, provenance, style, tables, words
 
 README, FOLDER = Path("README.md"), Path("docs/results")
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
@@ -116,7 +116,7 @@ def _origin(runs: pd.DataFrame, facts: dict[str, Any]) -> str:
     """How many runs on which machine, and how to reproduce them."""
     machine = ", ".join(f"{name} {' and '.join(map(str, runs[name].unique()))}" for name in ("device", "torch"))
     said = (
-        f"{style.counted(runs['variant'].nunique(), 'variant')} with {style.seeds_per_variant(runs)} each, trained on "
+        f"{words.counted(runs['variant'].nunique(), 'variant')} with {words.seeds_per_variant(runs)} each, trained on "
     )
     said += f"{runs['train_images'].iloc[0]:,} images; {machine}; "
     said += f"{runs['seconds'].sum() / 60:,.0f} minutes of training, summed over {len(runs)} runs."

@@ -15,8 +15,9 @@ from ablation.reporting.comparison_tables import (
     effect_text,
     title_text,
 )
-from ablation.reporting.style import TESTED, VERDICTS, counted, max_seeds, seeds_per_variant
+from ablation.reporting.style import TESTED, VERDICTS
 from ablation.reporting.tables import accuracy_rows, accuracy_text, best_first, data_name, text_table, warning
+from ablation.reporting.words import counted, max_seeds, seeds_per_variant
 
 
 def sentences(

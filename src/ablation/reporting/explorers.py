@@ -7,18 +7,9 @@ import pandas as pd
 
 from ablation.analysis.classes import Classes
 from ablation.reporting.figures import FEW_EPOCHS, RUNNING, curve_lines
-from ablation.reporting.style import (
-    COLORS,
-    CROSS,
-    DASHES,
-    ONE_SEED,
-    WHOLE,
-    by_split,
-    finish,
-    max_seeds,
-    seeds_per_variant,
-)
+from ablation.reporting.style import COLORS, CROSS, DASHES, ONE_SEED, WHOLE, by_split, finish
 from ablation.reporting.tables import data_name
+from ablation.reporting.words import max_seeds, seeds_per_variant
 
 SHOWN = ["#0072b2", "#d55e00"]  # the first and the second variant chosen
 COLUMNS = "(height < 300 ? 6 : height < 450 ? 4 : 3)"  # of images: the page's style makes a narrow chart taller

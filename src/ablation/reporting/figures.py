@@ -15,20 +15,9 @@ from ablation.analysis.differences import mean_interval
 from ablation.analysis.params import ReportParams
 from ablation.reporting import cost, forest
 from ablation.reporting.comparison_tables import claim_texts
-from ablation.reporting.style import (
-    COLORS,
-    CROSS,
-    DASHES,
-    FAINT,
-    ONE_SEED,
-    SHAPES,
-    WHOLE,
-    by_split,
-    finish,
-    max_seeds,
-    seeds_per_variant,
-)
+from ablation.reporting.style import COLORS, CROSS, DASHES, FAINT, ONE_SEED, SHAPES, WHOLE, by_split, finish
 from ablation.reporting.tables import accuracy_rows, data_name
+from ablation.reporting.words import max_seeds, seeds_per_variant
 
 CHANCE = 0.1  # accuracy of a guess among ten classes
 SMALLEST_RANGE = 0.05  # of an accuracy axis, so that noise does not look like an effect
