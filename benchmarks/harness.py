@@ -17,7 +17,7 @@ from typing import Any
 from tabulate import tabulate
 
 from ablation.common.settings import read_yaml
-from ablation.training.backend import cpu_model
+from ablation.models.device import cpu_model
 
 PROJECT = Path(__file__).parents[1]
 Results = dict[str, list[float]]  # contender -> its figure in each round; empty where a package is missing

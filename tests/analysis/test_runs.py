@@ -52,7 +52,7 @@ def test_a_row_holds_the_figures_of_its_run(tmp_path: Path) -> None:
 def test_only_settings_that_vary_become_columns_and_the_run_knows_its_device_better(tmp_path: Path) -> None:
     runs, _ = read_study(write_study(tmp_path), tmp_path / "runs")
 
-    settings = list(runs.columns)[list(runs.columns).index("torch") + 1 :]
+    settings = list(runs.columns)[list(runs.columns).index("evaluated_on") + 1 :]
     assert settings == ["lr", "weight_decay", "model.name", "model.batch_norm", "model.shortcut"]
     assert run_of(runs, "lr_1e-0", 0)["lr"] == 1.0
     assert run_of(runs, "resnet20", 0)["model.shortcut"] == "projection"

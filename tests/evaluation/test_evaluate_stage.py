@@ -17,6 +17,7 @@ from ablation.data.splits import Statistics, read_split, write_split, write_stat
 from ablation.evaluation.diagnostics import ActiveUnits
 from ablation.evaluation.predictions import predict
 from ablation.models.build import build_model
+from ablation.models.device import cpu_model
 from ablation.models.params import SimpleNNParams
 from ablation.models.weights import load_weights, save_weights
 from tests.stages import run_stage
@@ -71,6 +72,7 @@ def test_outputs_agree_with_each_other(project: Path, capsys: pytest.CaptureFixt
     assert sorted(path.name for path in folder.iterdir()) == sorted(OUTPUTS)
     written = json.loads((folder / "metrics.json").read_text())
     assert written["num_images"] == NUM_IMAGES
+    assert written["evaluated_on"] == {"device": f"cpu ({cpu_model()})", "torch": torch.__version__}
     metrics = written["seeds"]
     predictions = pd.read_csv(folder / "predictions.csv")
     confusion = pd.read_csv(folder / "confusion.csv")

@@ -107,6 +107,7 @@ def test_what_was_run(html: str) -> None:
     assert facts["images"] == "100 training, 100 validation, 100 test"
     assert facts["variants"] == "4: simple_nn, lr_1e-0, l2_0, resnet20"
     assert (facts["seeds"], facts["device"], facts["torch"]) == ("0, 1, 2", "cpu", "2.14.1")
+    assert facts["evaluated on"] == "another cpu, torch 2.14.1"
     time = "1.1 minutes, summed over 12 runs"  # 2 s an epoch: 3 x 3 x 6 + 6 + 4 + 2 = 66 s
     assert facts["training time"] == time
     assert facts["commit"] == "1234567, with uncommitted changes in src"

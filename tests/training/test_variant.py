@@ -17,9 +17,10 @@ import yaml
 from ablation.common.errors import InvalidInput
 from ablation.common.settings import read_yaml
 from ablation.data.splits import Normalization
+from ablation.models.device import cpu_model
 from ablation.models.weights import load_weights
 from ablation.training import loop, variant
-from ablation.training.backend import cpu_model, prepare
+from ablation.training.backend import prepare
 from ablation.training.batches import load_data
 from ablation.training.clock import Clock
 from ablation.training.cost import activation_bytes, multiply_adds

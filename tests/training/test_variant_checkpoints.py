@@ -11,9 +11,9 @@ import torch
 from ablation.common import sources
 from ablation.common.errors import InvalidInput
 from ablation.data.splits import Normalization, read_split, write_split
-from ablation.models.device import choose_device
+from ablation.models.device import choose_device, cpu_model
 from ablation.training import checkpoint, loop, variant
-from ablation.training.backend import cpu_model, versions
+from ablation.training.backend import versions
 from ablation.training.batches import load_data
 from ablation.training.clock import Clock
 from ablation.training.params import VariantParams

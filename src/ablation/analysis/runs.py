@@ -43,7 +43,8 @@ def read_study(params: ReportParams, folder: Path) -> Study:
     runs, curves = [], []
     for variant in params.variants:
         seeds = params.seeds[variant]
-        evaluations = read_evaluations(folder / variant / "evaluation/metrics.json", seeds)
+        evaluated = folder / variant / "evaluation/metrics.json"
+        evaluations, place = read_evaluations(evaluated, seeds), read_required(evaluated)["evaluated_on"]
         inside = read_evaluations(folder / variant / "evaluation/diagnostics.json", seeds)
         for seed in seeds:
             facts = read_required(folder / variant / f"metrics/seed-{seed}/run.json")
@@ -61,7 +62,8 @@ def read_study(params: ReportParams, folder: Path) -> Study:
                 ),
                 **diagnostics.of_network(inside[seed]),
             }
-            runs.append(_row(variant, seed, params.label, facts, timing, evaluations[seed], measures))
+            row = _row(variant, seed, params.label, facts, timing, evaluations[seed], measures)
+            runs.append(row | {"evaluated_on": f"{place['device']}, torch {place['torch']}"})
             curve.insert(0, "variant", variant)
             curve.insert(1, "seed", seed)
             curve.insert(2, "data", params.label)

@@ -13,7 +13,7 @@ from ablation.evaluation.metrics import classification_metrics, confusion_table
 from ablation.evaluation.mistakes import confident_mistakes
 from ablation.evaluation.params import EvaluateParams
 from ablation.evaluation.predictions import predict, predictions_table
-from ablation.models.device import choose_device, enough_memory
+from ablation.models.device import choose_device, describe, enough_memory
 from ablation.models.weights import load_weights
 
 
@@ -58,7 +58,8 @@ def evaluate_variant(
     on_test = predictions[predictions["split"] == "test"]
     confusion = confusion_table(on_test, statistics.classes)
     num_images = {name: len(split.labels) for name, split in splits.items()}
-    write_json(output / "metrics.json", {"num_images": num_images, "seeds": metrics})
+    place = {"device": describe(device), "torch": torch.__version__}
+    write_json(output / "metrics.json", {"num_images": num_images, "evaluated_on": place, "seeds": metrics})
     write_json(output / "diagnostics.json", {"seeds": diagnostics})
     write_json(output / "mistakes.json", confident_mistakes(on_test, splits["test"].images, statistics.classes))
     write_text(output / "predictions.csv", predictions.to_csv(index=False, float_format="%.6f", lineterminator="\n"))

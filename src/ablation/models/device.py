@@ -1,7 +1,9 @@
 """The device that a setting names, and its memory."""
 
+import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import torch
 
@@ -22,6 +24,22 @@ def choose_device(name: str) -> torch.device:
     if device not in available:
         raise InvalidInput(f"device {name}: not available on this machine; available: {', '.join(available)}, auto")
     return torch.device(device)
+
+
+def describe(device: torch.device) -> str:
+    """The name of the device, for records and checkpoint keys: libraries choose their kernels by the device model."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({cpu_model()})" if device.type == "cpu" else device.type
+
+
+def cpu_model() -> str:
+    """The manufacturer's name for the CPU, where the system reports it."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -32,6 +32,7 @@ def facts(
         **provenance,
         "training time": f"{runs['seconds'].sum() / 60:,.1f} minutes, summed over {len(runs)} runs",
         **{name: ", ".join(map(str, runs[name].unique())) for name in ("device", "precision", "python", "torch")},
+        "evaluated on": "; ".join(runs["evaluated_on"].unique()),
     }
     return [(name, value) for name, value in known.items() if value]
 

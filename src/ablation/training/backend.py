@@ -4,8 +4,6 @@ import os
 import platform
 import subprocess
 import sys
-from contextlib import suppress
-from pathlib import Path
 
 import torch
 
@@ -125,19 +123,3 @@ def versions() -> dict[str, str]:
     """Versions of the software, and the CPU capability, that the bits of a result may depend on."""
     cpu = {"cpu_capability": torch.backends.cpu.get_cpu_capability()}  # by which PyTorch chooses its kernels
     return {"python": platform.python_version(), "torch": torch.__version__, **cpu, **_compilers}
-
-
-def describe(device: torch.device) -> str:
-    """The name of the device, for records and checkpoint keys: libraries choose their kernels by the device model."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"cpu ({cpu_model()})" if device.type == "cpu" else device.type
-
-
-def cpu_model() -> str:
-    """The manufacturer's name for the CPU, where the system reports it."""
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

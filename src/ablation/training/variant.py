@@ -14,10 +14,10 @@ from ablation.common.errors import check_code
 from ablation.common.files import write_json
 from ablation.common.sources import loaded
 from ablation.data.splits import Normalization, read_num_images, read_split, read_statistics
-from ablation.models.device import enough_memory
+from ablation.models.device import describe, enough_memory
 from ablation.models.weights import save_weights
 from ablation.training import checkpoint
-from ablation.training.backend import describe, precision, prepare, versions
+from ablation.training.backend import precision, prepare, versions
 from ablation.training.batches import Data, load_data
 from ablation.training.clock import Clock, epoch_clock
 from ablation.training.cost import activation_bytes, multiply_adds
