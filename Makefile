@@ -1,4 +1,4 @@
-.PHONY: setup demo test lint bench readme lock clean
+.PHONY: setup ascii-path demo test lint bench readme lock clean
 .DELETE_ON_ERROR:
 
 # The first Python of a supported version; give another with `make PYTHON=...`.
@@ -17,14 +17,17 @@ setup: .venv/installed
 
 DEMO_STUDY := simple_nn,simple_nn_aug,simple_nn_bn,simple_nn_bn_swish,lr_1e-0,lr_1e-1,l2_1e-2,l2_0,adam,dropout,leaky_relu,resnet20
 
-demo: setup
+ascii-path:
 	@case "$(CURDIR)" in (*[!\ -~]*) echo "error: $(CURDIR): DVC's temporary copies need a path of ASCII characters"; exit 1;; esac
-	@echo "== Demo on scikit-learn's handwritten digits (8x8 pixels, scaled up): NOT CIFAR-10, of which the results say nothing =="
+
+demo: ascii-path setup
+	@echo "== Demo on scikit-learn's handwritten digits (8x8 pixels, scaled up): NOT CIFAR-10, about which the results say nothing =="
 	@dvc exp remove --quiet demo 2>/dev/null || true
 	dvc exp run --temp --name demo -S data.source=digits -S data.label=digits -S data.train_size=all -S data.val_size=200 \
 	    -S 'seeds=[0,1]' -S 'study=[$(DEMO_STUDY)]' -S train.epochs=8 -S variants.resnet20.epochs=4
 	@rm -rf demo && dvc get --quiet --rev demo --out demo . results
-	@echo; echo "These are handwritten digits, not CIFAR-10."
+	@sed '/^### The rule/,$$d' demo/ablation.md
+	@echo "These are handwritten digits, not CIFAR-10."
 	@echo "Page: demo/report.html; table: demo/ablation.md; figures: demo/figures/; the experiment: dvc exp show"
 
 test: setup

@@ -280,11 +280,25 @@ def test_speeds_are_compared_where_they_were_measured_alike(changed: dict[str, A
 
 def test_a_seed_that_had_a_gpu_to_itself_does_not_compare_with_seeds_that_shared_it() -> None:
     """As one that was trained alone, days before, and is restored from its checkpoint."""
-    runs = runs_of(VAL).assign(images_per_second=1000.0, device="a GPU", num_threads=1, concurrent_seeds=3)
+    runs = runs_of(VAL).assign(images_per_second=1000.0, device="a GPU", num_threads=1, concurrent_seeds=3.0)
     comparison = {"a": params(variant="better", metric="images_per_second")}
     assert compare(comparison, runs, {}, NUM_IMAGES, {}).not_run == {}
     runs.loc[(runs["variant"] == "better") & (runs["seed"] == 0), "concurrent_seeds"] = 1
     assert compare(comparison, runs, {}, NUM_IMAGES, {}).not_run == {"a": f"{SPEEDS}: concurrent_seeds 1 and 3"}
+
+
+def test_seeds_that_shared_a_gpu_by_four_and_five_compare_with_others_that_did() -> None:
+    runs = runs_of(VAL).assign(images_per_second=1000.0, device="a GPU", num_threads=1)
+    runs["concurrent_seeds"] = runs["seed"].map(lambda seed: 4 if seed < 2 else 5)
+    comparison = {"a": params(variant="better", metric="images_per_second")}
+    assert compare(comparison, runs, {}, NUM_IMAGES, {}).not_run == {}
+
+
+def test_a_seed_that_only_one_variant_has_is_no_obstacle() -> None:
+    runs = runs_of({**VAL, "better": [*VAL["better"], 0.7]}).assign(sparsity=0.5)
+    runs.loc[(runs["variant"] == "better") & (runs["seed"] == 5), "sparsity"] = math.nan
+    compared = compare({"a": params(variant="better", metric="sparsity")}, runs, {}, NUM_IMAGES, {})
+    assert compared.not_run == {} and compared.rows[0].num_seeds == 5
 
 
 @pytest.mark.parametrize("way", ["precision", "cpu_capability", "c++", "triton"])

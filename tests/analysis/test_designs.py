@@ -1,4 +1,4 @@
-"""The designs of a comparison: paired by seed, partly paired, unpaired, or one-sample against a figure."""
+"""The designs of a comparison: paired by seed, unpaired, or one-sample against a figure."""
 
 import math
 
@@ -8,7 +8,6 @@ import pytest
 from scipy import stats
 
 from ablation.analysis.comparisons import compare
-from ablation.analysis.differences import two_samples
 from tests.analysis.test_comparisons import BASELINE, COMPARISONS, NUM_IMAGES, VAL, params, runs_of
 
 
@@ -35,11 +34,19 @@ def renumbered(runs: pd.DataFrame, by: int) -> pd.DataFrame:
 @pytest.mark.parametrize("by", [4, 5])  # 0 to 4 against 4 to 8 or 5 to 9
 def test_variants_that_share_one_seed_or_none_are_compared_by_welch(by: int) -> None:
     (row,) = compare({"clear": COMPARISONS["clear"]}, renumbered(runs_of(VAL), by), {}, NUM_IMAGES, {}).rows
-    expected = two_samples(np.array(VAL["better"]), np.array(BASELINE), 1 / 5000)
+    error = math.sqrt(np.var(VAL["better"], ddof=1) / 5 + np.var(BASELINE, ddof=1) / 5)
 
     assert (row.design, row.num_seeds, row.num_baseline_seeds, row.note) == ("unpaired", 5, 5, "")
-    assert row.p == pytest.approx(2 * stats.t.sf(row.difference / expected.standard_error, 4))
-    assert (row.low, row.high) == pytest.approx(expected.interval())
+    assert row.p == pytest.approx(2 * stats.t.sf(row.difference / error, 4))
+    assert (row.low, row.high) == pytest.approx(stats.t.interval(0.95, 4, row.difference, error))
+
+
+def test_of_five_seeds_and_three_others_the_three_give_the_degrees_of_freedom() -> None:
+    runs = renumbered(runs_of({"baseline": BASELINE[:3], "better": VAL["better"]}), 5)
+    (row,) = compare({"clear": COMPARISONS["clear"]}, runs, {}, NUM_IMAGES, {}).rows
+    error = math.sqrt(np.var(VAL["better"], ddof=1) / 5 + np.var(BASELINE[:3], ddof=1) / 3)
+    assert (row.design, row.num_seeds, row.num_baseline_seeds) == ("unpaired", 5, 3)
+    assert (row.low, row.high) == pytest.approx(stats.t.interval(0.95, 2, row.difference, error))
 
 
 @pytest.mark.parametrize("by", [0, 3])  # 0 to 4 against 0 to 6 or 3 to 9
@@ -53,7 +60,7 @@ def test_the_seeds_that_both_have_are_compared_as_pairs_and_no_others(by: int) -
     assert (row.design, row.num_seeds, row.num_baseline_seeds, row.num_diverged) == ("paired", shared, shared, 0)
     assert (row.low, row.high) == pytest.approx((expected.low, expected.high))
     assert row.variant_mean - row.baseline_mean == pytest.approx(row.difference)
-    assert row.note == f"of 7 and 5 seeds, the {shared} that both have"
+    assert row.note == f"compared on the {shared} seeds that both have, of 7 and 5"
 
 
 def test_a_number_is_compared_with_the_difference_from_the_baseline() -> None:

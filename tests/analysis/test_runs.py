@@ -193,9 +193,12 @@ def test_a_file_that_no_stage_has_written_ends_the_stage_before_anything_is_remo
 def test_files_that_systems_leave_are_no_concern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     params = write_study(tmp_path)
-    for path in ("runs/.DS_Store", "runs/simple_nn/.DS_Store", "runs/.gitignore"):
+    left = ["runs/.DS_Store", "runs/simple_nn/.DS_Store", "runs/.gitignore", "runs/simple_nn/.x1.tmp", "runs/notes~"]
+    for path in left:
         Path(path).touch()
+    Path("runs/.ipynb_checkpoints").mkdir()
     remove_others(params, Path("runs"))
+    assert all(Path(path).exists() for path in [*left, "runs/.ipynb_checkpoints"])
 
 
 def test_a_speed_is_the_median_epochs_and_each_loss_that_of_its_split(tmp_path: Path) -> None:

@@ -57,6 +57,13 @@ def test_equal_within_a_margin_is_twice_the_p_value_of_statsmodels_tost(margin: 
     assert decide(one(one_sample(A - B, 0.0)), low, high).p == pytest.approx(2 * ttost_paired(A, B, -margin, margin)[0])
 
 
+def test_independent_samples_are_equal_by_two_one_sided_tests() -> None:
+    error = math.sqrt(A.var(ddof=1) / 5 + SHORT.var(ddof=1) / 3)
+    difference = A.mean() - SHORT.mean()
+    one_sided = stats.t.sf([(difference + 0.05) / error, (0.05 - difference) / error], 2)
+    assert decide(one(two_samples(A, SHORT, 0.0)), *bounds(-0.05, 0.05)).p == pytest.approx(2 * max(one_sided))
+
+
 @pytest.mark.parametrize("low, high", [(0.0, math.inf), (-0.01, 0.01), (0.005, 0.02), (-0.05, 0.05), (0.02, 0.1)])
 def test_alone_a_claim_is_decided_where_the_interval_lies_within_its_range_or_without(low: float, high: float) -> None:
     for difference in (one(one_sample(A - B, 0.0)), one(two_samples(A, B, 0.0)), one(two_samples(A, SHORT, 0.0))):

@@ -67,7 +67,8 @@ def test_ctrl_c_says_how_to_go_on(capsys, resumable, what):
 def test_a_python_without_the_packages_of_the_project_is_named() -> None:
     with pytest.raises(SystemExit) as ended:
         in_one_line(lambda: importlib.import_module("a_package_that_is_not_there.part"))
-    line = f"error: {sys.executable} has no package a_package_that_is_not_there; run source .venv/bin/activate first"
+    line = f"error: {sys.executable} has no package a_package_that_is_not_there; "
+    line += "run make setup, then source .venv/bin/activate"
     assert ended.value.code == line
     with pytest.raises(ModuleNotFoundError):  # a mistake in the code
         in_one_line(lambda: importlib.import_module("ablation.not_there"))

@@ -143,7 +143,7 @@ def test_a_folder_in_use_is_waited_for(tmp_path: Path, capsys) -> None:
         assert (folder / "lock").read_text() == str(os.getpid())
     assert (
         capsys.readouterr().err
-        == f"note: process {other.pid} trains this or has the same settings; waiting for it to end\n"
+        == f"note: process {other.pid} trains this variant or the same settings; waiting for it\n"
     )
 
 

@@ -49,7 +49,7 @@ with alone_in(Path("runs/test")):
         with variant.alone_in(project / "runs/test"):
             assert other.wait() == 0
             assert not any(path.is_file() for path in (project / "runs").rglob("*"))
-    assert f"note: process {other.pid} trains this or has the same settings; waiting" in capsys.readouterr().err
+    assert f"note: process {other.pid} trains this variant or the same settings; waiting" in capsys.readouterr().err
 
 
 def test_weights_that_another_run_has_left_are_removed(params: VariantParams, project: Path) -> None:

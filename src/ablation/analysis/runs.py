@@ -13,7 +13,6 @@ from ablation.common.errors import InvalidInput
 from ablation.common.files import read_json
 
 LEFT_BY_A_VARIANT = {"weights", "metrics", "timing", "evaluation", ".gitignore"}
-IGNORED = {".DS_Store", ".gitignore"}  # DVC does not hash them, or git does not
 CURVES = {  # column -> what dvclive calls it
     "train_loss": "train/loss",
     "train_accuracy": "train/accuracy",
@@ -72,7 +71,6 @@ def read_study(params: ReportParams, folder: Path) -> Study:
         {
             "best_epoch": "Int64",
             "diverged_epoch": "Int64",
-            "concurrent_seeds": "Int64",
             "first_batch_loss": float,
             "val_loss": float,
             "test_loss": float,
@@ -88,7 +86,7 @@ def remove_others(params: ReportParams, folder: Path) -> None:
     The stage aggregate depends on the whole folder: dvc.lock would hold a hash that no clone can reproduce. Raises
     InvalidInput at a file or folder that no stage has written, before anything is removed.
     """
-    variants = sorted(path for path in folder.iterdir() if path.name not in IGNORED)
+    variants = sorted(path for path in folder.iterdir() if not _ignored(path))
     for path in [path for runs in variants for path in _foreign(runs)]:
         raise InvalidInput(f"{path}: no stage has written it; results depend on all of {folder}, so move it elsewhere")
     for runs in (path for path in variants if path.name not in params.variants):
@@ -98,11 +96,16 @@ def remove_others(params: ReportParams, folder: Path) -> None:
             print(f"note: {runs} removed: not in the study; what its stages finished remains in DVC's cache")
 
 
+def _ignored(path: Path) -> bool:
+    """Whether .dvcignore leaves it out, or DVC writes it itself: .gitignore, and what a kill leaves of a checkout."""
+    return path.name.startswith(".") or path.name.endswith(("~", ".swp"))
+
+
 def _foreign(runs: Path) -> list[Path]:
     """What does not belong in `folder`/variant: the path itself where it is no folder of a variant, else its strays."""
     if runs.is_symlink() or not runs.is_dir():
         return [runs]
-    strays = sorted(path for path in runs.iterdir() if path.name not in LEFT_BY_A_VARIANT | IGNORED)
+    strays = sorted(path for path in runs.iterdir() if path.name not in LEFT_BY_A_VARIANT and not _ignored(path))
     return [runs] if strays and not any((runs / name).exists() for name in LEFT_BY_A_VARIANT) else strays
 
 
@@ -152,7 +155,7 @@ def _row(
         **measures,
         "seconds": timing["seconds"].sum(),
         "images_per_second": timing["images_per_second"].median(),
-        "concurrent_seeds": timing["concurrent_seeds"].max(),  # the last epochs of a stage have fewer
+        "concurrent_seeds": timing["concurrent_seeds"].median(),
         "device": facts["device"],
         "precision": facts["precision"],
         "num_threads": facts["num_threads"],

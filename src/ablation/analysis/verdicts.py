@@ -29,10 +29,10 @@ much the next would differ. The comparison over test images beside it is then ev
 Parameters, multiply-adds and bytes of activations are counted, not measured: they are the same for every seed, and
 their claims are decided as they stand.
 
-Every run counts, including those that diverged or stayed at chance level. A run that diverged has the accuracy of its
-best epoch before, or of the network as it was when it diverged in its first epoch. Where a run has no value, such as
-the spread of its late losses if it diverged, or the epochs to an accuracy that it never reached, the comparison is
-listed as not run.
+Every run with these seeds counts, including those that diverged or stayed at chance level. A run that diverged has the
+accuracy of its best epoch before, or of the network as it was when it diverged in its first epoch. Where a run has no
+value, such as the spread of its late losses if it diverged, or the epochs to an accuracy that it never reached, the
+comparison is listed as not run.
 
 A standard deviation smaller than the metric's smallest possible step (one image, one epoch, one unit) is replaced by
 that step, even where all seeds agree. Failures too rare to occur in any of these seeds are not covered by the interval.

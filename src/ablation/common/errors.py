@@ -59,7 +59,7 @@ def in_one_line(work: Callable[[], object], resumable: bool = False) -> None:
         package = (error.name or "").partition(".")[0]
         if importlib.util.find_spec(package or "ablation"):
             raise
-        sys.exit(f"error: {sys.executable} has no package {package}; run source .venv/bin/activate first")
+        sys.exit(f"error: {sys.executable} has no package {package}; run make setup, then source .venv/bin/activate")
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise

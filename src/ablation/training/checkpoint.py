@@ -71,7 +71,7 @@ def locked(folder: Path) -> Iterator[None]:
             lock.seek(0)
             holder = lock.read()
             print(
-                f"note: process {holder} trains this or has the same settings; waiting for it to end",
+                f"note: process {holder} trains this variant or the same settings; waiting for it",
                 file=sys.stderr,
             )
             fcntl.flock(lock, fcntl.LOCK_EX)

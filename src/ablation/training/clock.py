@@ -9,8 +9,8 @@ import torch
 class Clock:
     """Seconds from any start, in equal parts for the seeds that share the time.
 
-    concurrent_seeds: how many train at the time, where that changes the seconds; recorded, since only speeds measured
-    alike compare.
+    concurrent_seeds: how many train at the time (on a CPU, at most), where that changes the seconds; recorded, since
+    only speeds measured alike are comparable.
     """
 
     def __init__(self, source: Callable[[], float] | None = None, concurrent_seeds: int = 1) -> None:

@@ -40,7 +40,7 @@ class Epoch:
     lr: float  # of the first step
     seconds: float  # of training, by the seed's clock; for seeds sharing a GPU also a share of the others' validation
     images_per_second: float
-    concurrent_seeds: int  # by its clock, at its end
+    concurrent_seeds: int  # by its clock, at its start
     gradient_norms: list[float]  # of the first batch before its step, in the order of step.weight_layers
 
     @property
@@ -135,7 +135,7 @@ def train_epochs(run: Run, params: TrainParams, seed: int, data: Data, clock: Cl
         sums.zero_()
         first = (number - 1) * num_steps
         lrs = [learning_rate(params, first + i, params.epochs * num_steps) for i in range(num_steps)]
-        start = clock()
+        start, concurrent_seeds = clock(), clock.concurrent_seeds
         for i, batch in enumerate(plan.split(params.batch_size, dim=1)):
             if i == 0 or lrs[i] != lrs[i - 1]:
                 run.optimizer.set_lr(lrs[i])
@@ -157,7 +157,7 @@ def train_epochs(run: Run, params: TrainParams, seed: int, data: Data, clock: Cl
                 lr=lrs[0],
                 seconds=seconds,
                 images_per_second=num_images / seconds,
-                concurrent_seeds=clock.concurrent_seeds,
+                concurrent_seeds=concurrent_seeds,
                 gradient_norms=norms.tolist(),
             )
         )
