@@ -1,14 +1,19 @@
-"""Which comparisons these runs can test: those with the data and settings that the claim is about."""
+"""Which comparisons these runs can test, and with which seeds: data and settings must be those of the claim."""
 
 from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
+
 from ablation.analysis.metrics import METRICS
-from ablation.analysis.params import NumberParams, ReportParams, SweepParams
+from ablation.analysis.params import ComparisonParams, NumberParams, ReportParams, SweepParams
 
 # Settings in which a variant and its baseline may differ: they change results by rounding at most.
 BESIDE_RESULTS = {"device", "num_threads", "deterministic", "compile", "checkpoint_every_epochs"}
-BESIDE_SPEED = {"device", "num_threads", "checkpoint_every_epochs"}  # comparisons.MEASURED_ON covers the first two
+BESIDE_SPEED = {"device", "num_threads", "checkpoint_every_epochs"}  # MEASURED_ON covers the first two
+# What a speed depends on besides the variant, as far as it is recorded
+MEASURED_ON = ["device", "num_threads", "concurrent_seeds", "precision"]
+MEASURED_ON += ["torch", "cpu_capability", "gcc", "c++", "triton"]
 
 
 def not_comparable(params: ReportParams, num_images: Mapping[str, int]) -> dict[str, str]:
@@ -121,3 +126,50 @@ def _unlike(setting: str, values: list[Any], wanted: list[Any]) -> list[str]:
 
 def _told(value: Any) -> str:
     return "any" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def compared_runs(params: ComparisonParams, runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The runs compared, and a note where that is not all of both: where they share seeds, two or more, only those.
+
+    Runs with the same seed share the order of the images and the random numbers of the augmentation, so they form a
+    pair: what the data stream contributes to both cancels, however much that is.
+    """
+    mine = runs[runs["variant"].isin([params.variant, params.baseline])]
+    first, second = (set(mine.loc[mine["variant"] == name, "seed"]) for name in (params.variant, params.baseline))
+    shared = first & second
+    if len(shared) < 2 or first == second:
+        return mine, ""
+    note = f"compared on the {len(shared)} seeds that both have, of {len(first)} and {len(second)}"
+    return mine[mine["seed"].isin(shared)], note
+
+
+def obstacle(params: ComparisonParams, runs: pd.DataFrame) -> str | None:
+    """Why `runs`, the `compared_runs`, cannot be compared at all: one is missing or has no value, or speeds differ."""
+    for variant in filter(None, (params.variant, params.baseline)):
+        mine = runs[runs["variant"] == variant]
+        if mine.empty:
+            return f"{variant} is not in the study"
+        without = mine[mine[params.metric].isna()].sort_values("seed")
+        if not without.empty:
+            diverged = ", diverged" if without["diverged_epoch"].notna().all() else ""
+            seeds = ("seed " if len(without) == 1 else "seeds ") + ", ".join(map(str, without["seed"]))
+            return f"{variant} has no {METRICS[params.metric].words} for {seeds}{diverged}"
+    if params.metric == "images_per_second":
+        return _speed_obstacle(runs)
+    return None
+
+
+def _speed_obstacle(runs: pd.DataFrame) -> str | None:
+    """The conditions under which the speeds of `runs` were measured, where they differ; else None."""
+    ways = runs[[name for name in MEASURED_ON if name in runs]].astype(object).fillna("none")
+    differing = {name: sorted({_plain(value) for value in ways[name]}) for name in ways if ways[name].nunique() > 1}
+    if "concurrent_seeds" in differing:  # nine seeds share a GPU by four and five, those of the baseline as well
+        groups = [sorted(group) for _, group in runs.groupby("variant")["concurrent_seeds"]]
+        if all(group == groups[0] for group in groups):
+            del differing["concurrent_seeds"]
+    told = "; ".join(f"{name} {' and '.join(values)}" for name, values in differing.items())
+    return f"speeds measured under different conditions are not comparable: {told}" if told else None
+
+
+def _plain(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ablation.analysis import verdicts
+from ablation.analysis.comparability import compared_runs, obstacle
 from ablation.analysis.differences import (
     BoolArray,
     Difference,
@@ -25,9 +26,6 @@ from ablation.analysis.params import AtMostParams, ComparisonParams, NumberParam
 
 Design = Literal["paired", "unpaired", "one-sample", "count"]
 
-# What a speed depends on besides the variant, as far as it is recorded
-MEASURED_ON = ["device", "num_threads", "concurrent_seeds", "precision"]
-MEASURED_ON += ["torch", "cpu_capability", "gcc", "c++", "triton"]
 BY_IMAGES = ("val_accuracy", "test_accuracy")  # also compared image by image, on the test split
 
 
@@ -97,7 +95,7 @@ def compare(
     num_images: Mapping[str, int],
     not_comparable: Mapping[str, str],
 ) -> Comparisons:
-    """Effect, uncertainty and verdict of each comparison, over the seeds that `_compared` selects.
+    """Effect, uncertainty and verdict of each comparison, over the seeds of `compared_runs`.
 
     `runs`: one row per variant and seed with the columns variant, seed, diverged_epoch (null where the run did not
     diverge) and every metric compared. `correct`: variant -> bool [seeds, test images], whether the prediction was
@@ -111,13 +109,14 @@ def compare(
     not_run: dict[str, str] = {}
     families: dict[str, dict[str, Difference]] = {}
     for name, params in comparisons.items():
-        reason = _obstacle(params, _compared(runs, params)[0])
+        own, left_out = compared_runs(params, runs)
+        reason = obstacle(params, own)
         if reason is not None:
             not_run[name] = reason
             continue
         metric = METRICS[params.metric]
         resolution = metric.step if metric.split is None else 1 / num_images[metric.split]
-        rows[name], difference = _measure(name, params, runs, resolution, not_comparable.get(name, ""))
+        rows[name], difference = _measure(name, params, own, left_out, resolution, not_comparable.get(name, ""))
         by_images = params.metric in BY_IMAGES and params.variant in correct
         if by_images and params.baseline is not None and params.baseline in correct:
             rows[name] = _with_images(rows[name], correct[params.variant], correct[params.baseline])
@@ -128,43 +127,11 @@ def compare(
     return Comparisons(list(rows.values()), not_run)
 
 
-def _obstacle(params: ComparisonParams, runs: pd.DataFrame) -> str | None:
-    for variant in filter(None, (params.variant, params.baseline)):
-        mine = runs[runs["variant"] == variant]
-        if mine.empty:
-            return f"{variant} is not in the study"
-        without = mine[mine[params.metric].isna()].sort_values("seed")
-        if not without.empty:
-            diverged = ", diverged" if without["diverged_epoch"].notna().all() else ""
-            seeds = ("seed " if len(without) == 1 else "seeds ") + ", ".join(map(str, without["seed"]))
-            return f"{variant} has no {METRICS[params.metric].words} for {seeds}{diverged}"
-    if params.metric == "images_per_second":
-        return _speed_obstacle(runs[runs["variant"].isin([params.variant, params.baseline])])
-    return None
-
-
-def _speed_obstacle(runs: pd.DataFrame) -> str | None:
-    """The conditions under which the speeds of `runs` were measured, where they differ; else None."""
-    ways = runs[[name for name in MEASURED_ON if name in runs]].astype(object).fillna("none")
-    differing = {name: sorted({_plain(value) for value in ways[name]}) for name in ways if ways[name].nunique() > 1}
-    if "concurrent_seeds" in differing:  # nine seeds share a GPU by four and five, those of the baseline as well
-        groups = [sorted(group) for _, group in runs.groupby("variant")["concurrent_seeds"]]
-        if all(group == groups[0] for group in groups):
-            del differing["concurrent_seeds"]
-    told = "; ".join(f"{name} {' and '.join(values)}" for name, values in differing.items())
-    return f"speeds measured under different conditions are not comparable: {told}" if told else None
-
-
-def _plain(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
 def _measure(
-    name: str, params: ComparisonParams, runs: pd.DataFrame, resolution: float, not_comparable: str
+    name: str, params: ComparisonParams, runs: pd.DataFrame, left_out: str, resolution: float, not_comparable: str
 ) -> tuple[Comparison, Difference | None]:
     """The comparison without what `_decided` adds, and its difference where several seeds give one."""
     claim = params.claim
-    runs, left_out = _compared(runs, params)
     values = _values(runs, params.variant, params.metric)
     others = None if params.baseline is None else _values(runs, params.baseline, params.metric)
     figure = 0.0
@@ -179,10 +146,9 @@ def _measure(
         allowed = low <= change <= high and (change != 0 or claim.name not in ("higher", "lower"))
         design, verdict = "count", "supported" if allowed else "contradicted"
     diverged = runs["diverged_epoch"].notna()
-    notes = [not_comparable] if not_comparable else []
+    notes = [not_comparable]
     if design != "count":
-        notes += left_out
-        notes += _notes(samples, difference, diverged, METRICS[params.metric].step_name)
+        notes += [left_out, *_notes(samples, difference, diverged, METRICS[params.metric].step_name)]
     interval_low, interval_high = (None, None) if difference is None else map(float, difference.interval())
     row = Comparison(
         name=name,
@@ -200,26 +166,10 @@ def _measure(
         low=interval_low,
         high=interval_high,
         effect_size=effect_size,
-        note="; ".join(notes),
+        note="; ".join(filter(None, notes)),
         verdict="not comparable" if not_comparable else verdict,
     )
     return row, difference
-
-
-def _compared(runs: pd.DataFrame, params: ComparisonParams) -> tuple[pd.DataFrame, list[str]]:
-    """The runs compared, and a note where that is not all of both: where they share seeds, two or more, only those.
-
-    Runs with the same seed share the order of the images and the random numbers of the augmentation, so they form a
-    pair: what the data stream contributes to both cancels, however much that is.
-    """
-    mine = runs[runs["variant"].isin([params.variant, params.baseline])]
-    first, second = (set(mine.loc[mine["variant"] == name, "seed"]) for name in (params.variant, params.baseline))
-    shared = first & second
-    if len(shared) < 2 or first == second:
-        return mine, []
-    return mine[mine["seed"].isin(shared)], [
-        f"compared on the {len(shared)} seeds that both have, of {len(first)} and {len(second)}"
-    ]
 
 
 def _estimate(
