@@ -23,11 +23,13 @@ def test_one_at_a_time_runs_in_this_process_in_order() -> None:
 @linux
 def test_seeds_run_side_by_side_and_never_more_than_allowed(tmp_path: Path) -> None:
     def train(seed: int) -> None:
-        (tmp_path / f"{seed}.running").touch()
-        deadline = time.monotonic() + (20 if seed < 2 else 0.3)  # the first two wait for each other
-        while len(list(tmp_path.glob("*.running"))) < 2 and time.monotonic() < deadline:
+        for name in ("started", "running"):
+            (tmp_path / f"{seed}.{name}").touch()
+        deadline = time.monotonic() + 20
+        while len(list(tmp_path.glob("*.started"))) < 2 and time.monotonic() < deadline:  # for each other
             time.sleep(0.01)
         (tmp_path / f"{seed}.done").write_text(str(len(list(tmp_path.glob("*.running")))))
+        time.sleep(0.1)  # for the other to count as well
         (tmp_path / f"{seed}.running").unlink()
 
     run_in_processes(train, [0, 1, 2, 3, 4], 2)
@@ -66,6 +68,24 @@ def test_a_killed_seed_is_named(number: signal.Signals, told: str) -> None:
     with pytest.raises(InvalidInput, match=f"^the process of seed 7 was killed by {told}$"):
         run_in_processes(train, [0, 7], 2)
     assert not multiprocessing.active_children()
+
+
+@linux
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_lines_of_seeds_side_by_side_are_written_whole(stream: str, unbuffered: str) -> None:
+    program = f"""
+import sys
+from ablation.training.processes import run_in_processes
+
+run_in_processes(lambda seed: print("seed", seed, file=sys.{stream}, flush=True), [0, 1], 2)
+"""
+    reader, writer = os.pipe2(os.O_DIRECT)  # each read returns what one write has written
+    with os.fdopen(reader, "rb", buffering=0) as lines:
+        with os.fdopen(writer, "wb") as output:
+            environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+            subprocess.run([sys.executable, "-c", program], check=True, env=environment, **{stream: output})
+        assert {lines.read(100), lines.read(100)} == {b"seed 0\n", b"seed 1\n"}
 
 
 @linux

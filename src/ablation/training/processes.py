@@ -1,6 +1,7 @@
 """The seeds of one variant in parallel processes on the cores of a CPU."""
 
 import ctypes
+import io
 import math
 import multiprocessing
 import os
@@ -68,6 +69,9 @@ def _child(train: Callable[[int], object], seed: int, parent: int) -> None:
     if os.getppid() != parent:  # the parent ended before the line above
         os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    for stream in (sys.stdout, sys.stderr):  # with PYTHONUNBUFFERED print writes a line and its end separately
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True, write_through=False)
     in_one_line(lambda: train(seed))
 
 
